@@ -12,11 +12,13 @@ FIRMWARE = Path(__file__).resolve().parents[2] / "firmware"
 PACKAGE = FIRMWARE / "notifyd"
 
 # What the core may use of the standard library: values and arithmetic, nothing that reaches the world.
-PURE_STDLIB = {
-    "__future__", "abc", "ast", "base64", "bisect", "calendar", "collections", "contextlib", "copy", "dataclasses", "datetime",
-    "email", "enum", "functools", "hashlib", "heapq", "hmac", "html", "ipaddress", "itertools", "json", "math", "operator", "quopri",
-    "random", "re", "string", "textwrap", "types", "typing", "unicodedata", "urllib.parse", "zoneinfo",
-}  # fmt: skip
+PURE_STDLIB = set(
+    (
+        "__future__ abc ast base64 bisect calendar collections contextlib copy dataclasses datetime "
+        "email enum functools hashlib heapq hmac html ipaddress itertools json math operator quopri "
+        "random re string textwrap types typing unicodedata urllib.parse zoneinfo"
+    ).split()
+)
 PURE_LIBRARIES = {"transitions"}
 
 # Too heavy to stay resident, or too near to secrets: only short-lived programs may import them.
