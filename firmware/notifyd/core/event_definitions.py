@@ -504,6 +504,14 @@ _STORE = (
         {"count": 12, "reason": "database or disk is full"},
     ),
     Definition(
+        "store.events_unwritable",
+        Level.ERROR,
+        "The event log cannot be written: {reason}",
+        {"reason": "the system's words"},
+        "Events wait in memory, the newest 256 of them; check the storage of the gateway.",
+        {"reason": "database or disk is full"},
+    ),
+    Definition(
         "store.events_reset",
         Level.ERROR,
         "The stored event log was damaged and begins anew: {reason}",
