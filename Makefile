@@ -87,6 +87,11 @@ test: setup lint ## Every test (the board's under QEMU: qemu-test)
 bench: setup ## Measure; results in build/bench.json
 	@exec $(PY) -m tests.bench
 
+$(STAMPS)/mutation: $(STAMPS)/venv requirements/mutation.txt
+	@test -x build/venv-mutation/bin/python || $(PYTHON) -m venv build/venv-mutation
+	@build/venv-mutation/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/mutation.txt
+	@touch $@
+
 .PHONY: docs
 docs: $(STAMPS)/dev ## Regenerate the documents that are made from the code
 	@$(PY) docs/generate.py

@@ -7,3 +7,4 @@ flags="--quiet --generate-hashes --allow-unsafe --strip-extras --no-header --no-
 pip-compile $flags "$@" --output-file=dev.txt dev.in
 pip-compile $flags --constraint=dev.txt --output-file=sim.txt sim.in
 pip-compile $flags --constraint=dev.txt --output-file=runtime.txt runtime.in
+pip-compile $flags --constraint=dev.txt --output-file=mutation.txt mutation.in
