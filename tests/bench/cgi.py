@@ -15,7 +15,7 @@ PAIRS = 40
 
 
 def measure(run: Path) -> dict[str, float]:
-    """`cgi_wall_ratio`: a refused callback (forged state) through the real socket in `run`, over `python3 -IS -c pass`."""
+    """`cgi_wall_ratio`: a refused callback through the real socket in `run`, over `python3 -IS -c pass`."""
     environment = {
         "NOTIFYD_RUN": str(run),
         "GATEWAY_INTERFACE": "CGI/1.1",

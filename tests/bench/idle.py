@@ -1,4 +1,4 @@
-"""Idle cost: the resident service with a valid grant against a bare asyncio and ssl interpreter, measured side by side."""
+"""Idle cost: the resident service with a valid grant against bare asyncio and ssl, measured side by side."""
 
 from __future__ import annotations
 
