@@ -122,16 +122,17 @@ class Entra:
         sealed_grant: bytes,
         grant_generation: int,
         generation: int,
-        claims: str = "",
+        only: str = "",
     ) -> GrantResult | Failure:
         """Renew now (nothing is cached, so every call is a real renewal).
 
         The current refresh token is tried first and, when Entra refuses it, the previous one. `grant_generation` is
-        the generation the held grant was sealed for; the new one is sealed for `generation`.
+        the generation the held grant was sealed for; the new one is sealed for `generation`. Of several client
+        credentials the one that worked last is tried first; `only` names the one to use instead (`secret`).
         """
         request = self._target("refresh", settings, cloud, sealed_secret)
         request |= {"grant": _text(sealed_grant), "grant_generation": grant_generation}
-        request |= {"generation": generation, "claims": claims}
+        request |= {"generation": generation, "only": only}
         return await self._grant(request)
 
     async def prove_secret(
@@ -145,13 +146,16 @@ class Entra:
     ) -> GrantResult | Failure:
         """Prove a new secret by a renewal with it. On success the renewed grant must be committed: an identity provider
         with one-time refresh tokens has ended the old one."""
-        return await self.refresh(settings, cloud, sealed_secret, sealed_grant, grant_generation, generation)
+        return await self.refresh(
+            settings, cloud, sealed_secret, sealed_grant, grant_generation, generation, only="secret"
+        )
 
     async def app_token(
         self, settings: Settings, cloud: Cloud, sealed_secret: bytes, generation: int
     ) -> GrantResult | Failure:
         """A token of the application itself (`SMTP.SendAsApp`, client credentials): no sign-in, no refresh token."""
-        request = self._target("app_token", settings, cloud, sealed_secret) | {"generation": generation}
+        request = self._target("app_token", settings, cloud, sealed_secret)
+        request |= {"generation": generation, "mailbox": settings.sender}
         return await self._grant(request)
 
     # ---- sealed secrets -----------------------------------------------------------------------------------------
