@@ -1,0 +1,66 @@
+"""uvicorn inside a loop that is not its own, with the hooks that misbehaviour needs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Generator
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+_SHUTDOWN_SECONDS = 1
+
+
+class ReachableProtocol(H11Protocol):
+    """Hands the transport to the application (`scope["state"]["transport"]`), so that it can cut connections."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn itself does
+        """A client came."""
+        super().connection_made(transport)
+        self.app_state = {**self.app_state, "transport": transport}
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Signals belong to the program, not to one of its servers."""
+        yield
+
+
+class WebServer:
+    """One ASGI application on one socket."""
+
+    def __init__(self, app: ASGIApp, listener: socket.socket, context: ssl.SSLContext | None = None) -> None:
+        options: dict[str, Any] = {"http": ReachableProtocol, "loop": "asyncio", "lifespan": "off"}
+        options |= {"log_config": None, "log_level": "error", "access_log": False, "server_header": False}
+        config = uvicorn.Config(app, timeout_graceful_shutdown=_SHUTDOWN_SECONDS, ws="none", **options)
+        config.load()
+        config.ssl = context
+        self._server = _Server(config)
+        self._listener = listener
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Return when it answers."""
+        self._task = asyncio.create_task(self._server.serve([self._listener]))
+        while not self._server.started:
+            if self._task.done():
+                self._task.result()
+                raise RuntimeError("the web server ended at its start")
+            await asyncio.sleep(0.005)
+
+    async def stop(self) -> None:
+        """End it and its connections."""
+        self._server.should_exit = True
+        if self._task is not None:
+            await self._task
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes a free one."""
+    return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=128)
