@@ -83,7 +83,7 @@ class MailRecord:
     """One mail as the queue knows it, without its body.
 
     size: octets of the message; created_at, next_attempt_at, finished_at: wall seconds, for display only.
-    waiting_for: why it is not being sent now (public form of a Problem), or None.
+    problem: why it is not sent, or why not all of it (public form of a Problem), or None.
     reply: the server's last words about the mail as a whole, empty before the first attempt.
     """
 
@@ -99,16 +99,18 @@ class MailRecord:
     created_at: float
     attempts: int
     next_attempt_at: float | None
-    waiting_for: Mapping[str, object] | None
+    problem: Mapping[str, object] | None
     reply: str
     finished_at: float | None
     submitter: str
 
     def as_json(self) -> dict[str, object]:
         """The public form of `GET /api/v1/mail/{id}`."""
+        over = self.state in (MailState.SENT, MailState.FAILED)
         outcome: dict[str, object] | None = None
-        if self.reply or self.state in (MailState.SENT, MailState.FAILED):
-            outcome = {"reply": self.reply, "per_recipient": [r.as_json() for r in self.recipients]}
+        if over or self.reply:
+            per_recipient = [r.as_json() for r in self.recipients]
+            outcome = {"reply": self.reply, "per_recipient": per_recipient, "problem": self.problem if over else None}
         return {
             "id": self.id,
             "state": self.state.value,
@@ -121,7 +123,7 @@ class MailRecord:
             "created_at": self.created_at,
             "attempts": self.attempts,
             "next_attempt_at": self.next_attempt_at,
-            "waiting_for": self.waiting_for,
+            "waiting_for": None if over else self.problem,
             "outcome": outcome,
             "message_id": self.message_id,
             "finished_at": self.finished_at,
