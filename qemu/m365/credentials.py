@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
@@ -16,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from qemu.m365.directory import App, Directory
 from qemu.m365.replies import OAuthFault
-from qemu.m365.tokens import b64
+from qemu.m365.tokens import b64, signed_claims
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 # Entra allows a little difference between the clocks.
@@ -28,12 +27,12 @@ def client_of(directory: Directory, form: Mapping[str, str], authorization: str)
     form = {**form, **_basic(authorization)}
     client_id = form.get("client_id", "")
     if not client_id:
-        raise OAuthFault(900144, "The request body must contain the following parameter: 'client_id'.")
+        raise OAuthFault(900144, parameter="client_id")
     app = directory.apps.get(client_id.lower())
     if app is None:
-        raise OAuthFault(700016, f"Application with identifier '{client_id}' was not found in the directory 'Contoso'.")
+        raise OAuthFault(700016, app=client_id)
     if not app.enabled:
-        raise OAuthFault(7000112, f"Application '{client_id}'({app.name}) is disabled.")
+        raise OAuthFault(7000112, app=client_id, name=app.name)
     if "client_assertion" in form:
         _check_assertion(directory, app, form)
     elif form.get("client_secret"):
@@ -60,22 +59,21 @@ def _check_secret(directory: Directory, app: App, value: str) -> None:
         raise OAuthFault(700025)
     secret = next((s for s in app.secrets if s.value == value), None)
     if secret is None:
-        raise OAuthFault(7000215, f"Invalid client secret provided. Ensure the secret being sent in the request is the client secret value, not the client secret ID, for a secret added to app '{app.client_id}'.")
+        raise OAuthFault(7000215, app=app.client_id)
     if secret.expires_at <= directory.clock.now():
-        raise OAuthFault(7000222, f"The provided client secret keys for app '{app.client_id}' are expired. Visit the Azure portal to create new keys for your app: https://aka.ms/NewClientSecret, or consider using certificate credentials for added security: https://aka.ms/certCreds.")
+        raise OAuthFault(7000222, app=app.client_id)
 
 
 def _check_assertion(directory: Directory, app: App, form: Mapping[str, str]) -> None:
     if form.get("client_assertion_type") != ASSERTION_TYPE:
-        raise OAuthFault(50012, "Authentication failed: client_assertion_type is not supported.")
+        raise OAuthFault(50012, reason="client_assertion_type is not supported")
     assertion = form["client_assertion"]
     try:
         header = jwt.get_unverified_header(assertion)
         key = _certificate_key(app, header)
-        options = {"verify_exp": False, "verify_nbf": False, "verify_iat": False, "verify_aud": False}
-        claims: dict[str, Any] = jwt.decode(assertion, key, algorithms=["PS256", "RS256"], options=options)
+        claims = signed_claims(assertion, key, ["PS256", "RS256"])
     except jwt.InvalidTokenError as error:
-        raise OAuthFault(700027, f"The certificate used to sign the client assertion is not valid: {error}.") from None
+        raise OAuthFault(700027, reason=f"the signature is not valid: {error}") from None
     _check_claims(directory, app, claims)
 
 
@@ -83,26 +81,23 @@ def _certificate_key(app: App, header: Mapping[str, Any]) -> RSAPublicKey:
     """The public key of the registered certificate that the assertion's header names by thumbprint."""
     for pem in app.certificates:
         certificate = x509.load_pem_x509_certificate(pem.encode())
-        sha1 = hashes.SHA1()  # noqa: S303 - a thumbprint, as `x5t` of RFC 7515 defines it
-        thumbprints = {"x5t": b64(certificate.fingerprint(sha1)), "x5t#S256": b64(certificate.fingerprint(hashes.SHA256()))}
-        if any(header.get(name) == value for name, value in thumbprints.items()):
+        thumbprints = {"x5t": hashes.SHA1(), "x5t#S256": hashes.SHA256()}
+        if any(header.get(name) == b64(certificate.fingerprint(kind)) for name, kind in thumbprints.items()):
             key = certificate.public_key()
             if isinstance(key, RSAPublicKey):
                 return key
-    named = hashlib.sha256(str(header.get("x5t#S256") or header.get("x5t")).encode()).hexdigest()[:16].upper()
-    raise OAuthFault(700027, f"The certificate with identifier used to sign the client assertion is not registered on application. [Reason - The key was not found., Thumbprint of key used by client: '{named}']")
+    raise OAuthFault(700027, reason="The key was not found.")
 
 
 def _check_claims(directory: Directory, app: App, claims: Mapping[str, Any]) -> None:
     now = directory.clock.now()
     start, end = float(claims.get("nbf", claims.get("iat", 0))), float(claims.get("exp", 0))
     if not start - _SKEW_SECONDS <= now <= end + _SKEW_SECONDS:
-        raise OAuthFault(700024, f"Client assertion is not within its valid time range. Current time: {now:.0f}, assertion valid from {start:.0f}, expiry time of assertion {end:.0f}.")
+        raise OAuthFault(700024, now=f"{now:.0f}", start=f"{start:.0f}", end=f"{end:.0f}")
     if claims.get("sub") != claims.get("iss"):
         raise OAuthFault(50048)
     if claims.get("sub") != app.client_id:
-        raise OAuthFault(700027, "Client assertion was issued by another application.")
-    if f"/{directory.tenant_id}/" not in str(claims.get("aud", "")) and not any(
-        f"/{domain}/" in str(claims.get("aud", "")) for domain in directory.domains
-    ):
-        raise OAuthFault(50012, "Authentication failed: the client assertion's audience is not this tenant's endpoint.")
+        raise OAuthFault(700027, reason="the assertion was issued by another application")
+    audience = str(claims.get("aud", ""))
+    if not any(f"/{tenant}/" in audience for tenant in (directory.tenant_id, *directory.domains)):
+        raise OAuthFault(50012, reason="the client assertion's audience is not this tenant's endpoint")
