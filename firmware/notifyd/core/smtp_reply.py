@@ -28,7 +28,7 @@ class Stage(StrEnum):
     MAIL = "mail"
     RCPT = "rcpt"
     DATA = "data"
-    BODY = "body"
+    BODY = "message"
     QUIT = "quit"
 
 
