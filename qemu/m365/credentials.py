@@ -82,7 +82,9 @@ def _certificate_key(app: App, header: Mapping[str, Any]) -> RSAPublicKey:
     for pem in app.certificates:
         certificate = x509.load_pem_x509_certificate(pem.encode())
         thumbprints = {"x5t": hashes.SHA1(), "x5t#S256": hashes.SHA256()}
-        if any(header.get(name) == b64(certificate.fingerprint(kind)) for name, kind in thumbprints.items()):
+        # MSAL pads its thumbprints, which RFC 7515 does not and Entra takes.
+        named = {name: str(header.get(name, "")).rstrip("=") for name in thumbprints}
+        if any(named[name] == b64(certificate.fingerprint(kind)) for name, kind in thumbprints.items()):
             key = certificate.public_key()
             if isinstance(key, RSAPublicKey):
                 return key
