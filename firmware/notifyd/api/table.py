@@ -1,0 +1,16 @@
+"""The whole API as one table."""
+
+from __future__ import annotations
+
+from notifyd.api import events, grant, mail, session, settings, status, support
+from notifyd.api.routing import Operation
+
+TABLE: tuple[Operation, ...] = (
+    *status.OPERATIONS,
+    *settings.OPERATIONS,
+    *grant.OPERATIONS,
+    *mail.OPERATIONS,
+    *events.OPERATIONS,
+    *support.OPERATIONS,
+    *session.OPERATIONS,
+)

@@ -1,0 +1,1 @@
+"""notifyctl: the command line to notifyd's admin socket."""
