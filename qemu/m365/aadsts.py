@@ -18,9 +18,27 @@ ACCESS_DENIED, CONSENT, LOGIN = "access_denied", "consent_required", "login_requ
 _STATUS = {INVALID_CLIENT: 401, UNAVAILABLE: 503, SERVER_ERROR: 500}
 
 
+# What texts name when nobody says better (a fault on order has no real cause).
+_USUAL = {
+    "tenant": "11111111-2222-4333-8444-555555555555",
+    "app": "66666666-7777-4888-9999-aaaaaaaaaaaa",
+    "name": "Contoso gateway",
+    "user": "gateway@contoso.example",
+    "uri": "https://127.0.0.1/cgi-bin/msoauth2.cgi",
+    "resource": "https://outlook.office.com",
+    "scope": "SMTP.Send",
+    "parameter": "grant_type",
+    "grant": "password",
+    "reason": "Request is malformed or invalid",
+    "now": "2026-01-01T00:00:00Z",
+    "start": "2020-01-01T00:00:00Z",
+    "end": "2020-01-01T00:10:00Z",
+}
+
+
 @dataclass(frozen=True)
 class Fault:
-    """One numbered failure."""
+    """One numbered failure. `text` has places for what it is about."""
 
     number: int
     where: str
@@ -29,13 +47,17 @@ class Fault:
     suberror: str = ""
     status: int = 400
 
+    def words(self, **about: object) -> str:
+        """The text with its places filled."""
+        return self.text.format_map({**_USUAL, **about})
+
 
 def _fault(number: int, where: str, error: str, text: str, suberror: str = "", status: int = 0) -> Fault:
     return Fault(number, where, error, text, suberror, status or _STATUS.get(error, 400))
 
 
 _TENANT_AND_APP = [
-    _fault(90002, "pt", INVALID_REQUEST, "Tenant not found. Check to make sure you have the correct tenant ID and are signing into the correct cloud."),
+    _fault(90002, "pt", INVALID_REQUEST, "Tenant '{tenant}' not found. Check to make sure you have the correct tenant ID and are signing into the correct cloud. Check with your subscription administrator, this may happen if there are no active subscriptions for the tenant."),
     _fault(900023, "pt", INVALID_REQUEST, "Specified tenant identifier is neither a valid DNS name, nor a valid external domain."),
     _fault(90038, "p", INVALID_REQUEST, "The tenant belongs to another national cloud instance."),
     _fault(900439, "p", INVALID_REQUEST, "USGClientNotSupportedOnPublicEndpoint - the user is a US government user."),
@@ -45,32 +67,32 @@ _TENANT_AND_APP = [
     _fault(50059, "pt", INVALID_REQUEST, "No tenant-identifying information found in either the request or implied by any provided credentials."),
     _fault(90019, "pt", INVALID_REQUEST, "No tenant-identifying information found in either the request or implied by any provided credentials."),
     _fault(50128, "pt", INVALID_REQUEST, "Invalid domain name - no tenant-identifying information found."),
-    _fault(50194, "p", INVALID_REQUEST, "Application is not configured as a multi-tenant application. Usage of the /common endpoint is not supported."),
-    _fault(700016, "pt", UNAUTHORIZED, "Application was not found in the directory. You may have sent your authentication request to the wrong tenant."),
+    _fault(50194, "p", INVALID_REQUEST, "Application '{app}'({name}) is not configured as a multi-tenant application. Usage of the /common endpoint is not supported for such apps created after '10/15/2018'. Use a tenant-specific endpoint or configure the application to be multi-tenant."),
+    _fault(700016, "pt", UNAUTHORIZED, "Application with identifier '{app}' was not found in the directory 'Contoso'. This can happen if the application has not been installed by the administrator of the tenant or consented to by any user in the tenant. You may have sent your authentication request to the wrong tenant."),
     _fault(700011, "pt", UNAUTHORIZED, "Application with the given identifier was not found in the organizational directory."),
     _fault(70001, "pt", UNAUTHORIZED, "The application is disabled."),
-    _fault(7000112, "pt", UNAUTHORIZED, "The application is disabled."),
-    _fault(50011, "p", INVALID_REQUEST, "The redirect URI specified in the request does not match the redirect URIs configured for the application."),
+    _fault(7000112, "pt", UNAUTHORIZED, "Application '{app}'({name}) is disabled."),
+    _fault(50011, "p", INVALID_REQUEST, "The redirect URI '{uri}' specified in the request does not match the redirect URIs configured for the application '{app}'. Make sure the redirect URI sent in the request matches one added to your application in the Azure portal."),
     _fault(500113, "p", INVALID_REQUEST, "No reply address is registered for the application."),
     _fault(900971, "p", INVALID_REQUEST, "No reply address provided."),
-    _fault(70004, "t", INVALID_REQUEST, "The application returned an invalid redirect URI."),
+    _fault(70004, "t", INVALID_REQUEST, "The redirect_uri of the token request differs from that of the authorization request."),
     _fault(700005, "t", INVALID_GRANT, "The provided authorization code is intended to be used against another tenant."),
     _fault(90102, "p", INVALID_REQUEST, "A parameter value must be a valid absolute URI."),
 ]
 _CREDENTIALS = [
-    _fault(7000215, "t", INVALID_CLIENT, "Invalid client secret provided. Ensure the secret being sent in the request is the client secret value, not the client secret ID, for a secret added to the app."),
-    _fault(7000222, "t", INVALID_CLIENT, "The provided client secret keys for the app are expired. Visit the Azure portal to create new keys for your app."),
+    _fault(7000215, "t", INVALID_CLIENT, "Invalid client secret provided. Ensure the secret being sent in the request is the client secret value, not the client secret ID, for a secret added to app '{app}'."),
+    _fault(7000222, "t", INVALID_CLIENT, "The provided client secret keys for app '{app}' are expired. Visit the Azure portal to create new keys for your app: https://aka.ms/NewClientSecret, or consider using certificate credentials for added security: https://aka.ms/certCreds."),
     _fault(70002, "t", INVALID_CLIENT, "Error validating credentials. The specified client_secret does not match the expected value for this client."),
     _fault(7000218, "t", INVALID_CLIENT, "The request body must contain the following parameter: 'client_assertion' or 'client_secret'."),
     _fault(700025, "t", INVALID_CLIENT, "Client is public so neither 'client_assertion' nor 'client_secret' should be presented."),
-    _fault(700024, "t", INVALID_CLIENT, "Client assertion is not within its valid time range."),
-    _fault(700027, "t", INVALID_CLIENT, "The certificate with identifier used to sign the client assertion is not registered on application."),
+    _fault(700024, "t", INVALID_CLIENT, "Client assertion is not within its valid time range. Current time: {now}, assertion valid from {start}, expiry time of assertion {end}."),
+    _fault(700027, "t", INVALID_CLIENT, "The certificate with identifier used to sign the client assertion is not registered on application. [Reason - {reason}]"),
     _fault(700030, "t", INVALID_CLIENT, "Invalid certificate - subject name in certificate isn't authorized."),
-    _fault(50012, "t", INVALID_CLIENT, "Authentication failed: the client assertion is not valid."),
+    _fault(50012, "t", INVALID_CLIENT, "Authentication failed: {reason}."),
     _fault(50048, "t", INVALID_CLIENT, "Subject must match issuer claim in the client assertion."),
 ]
 _SCOPES = [
-    _fault(70011, "pt", INVALID_SCOPE, "The provided value for the input parameter 'scope' is not valid."),
+    _fault(70011, "pt", INVALID_SCOPE, "The provided value for the input parameter 'scope' is not valid. The scope {scope} is not valid."),
     _fault(28002, "t", INVALID_SCOPE, "Provided value for the input parameter scope is not valid when requesting an access token."),
     _fault(28003, "t", INVALID_SCOPE, "Provided value for the input parameter scope can't be empty when requesting an access token using the provided authorization code."),
     _fault(700023, "t", INVALID_SCOPE, "The scope is not valid: no scope was given for the resource."),
@@ -78,7 +100,7 @@ _SCOPES = [
     _fault(901002, "pt", INVALID_REQUEST, "The 'resource' request parameter is not supported."),
 ]
 _CONSENT = [
-    _fault(65001, "prt", INVALID_GRANT, "The user or administrator has not consented to use the application.", "consent_required"),
+    _fault(65001, "prt", INVALID_GRANT, "The user or administrator has not consented to use the application with ID '{app}' named '{name}'. Send an interactive authorization request for this user and resource.", "consent_required"),
     _fault(65004, "r", ACCESS_DENIED, "User declined to consent to access the app."),
     _fault(90094, "pr", CONSENT, "Admin consent is required for the permissions requested by this application."),
     _fault(90095, "p", CONSENT, "Admin consent is required: the request was sent to an administrator for approval."),
@@ -89,17 +111,17 @@ _CONSENT = [
     _fault(65006, "p", INVALID_RESOURCE, "The application is requesting a permission that is invalid or out of date."),
     _fault(650052, "p", INVALID_RESOURCE, "The app needs access to a service that your organization has not subscribed to or enabled."),
     _fault(650054, "p", INVALID_RESOURCE, "The application asked for permissions to access a resource that has been removed or is no longer available."),
-    _fault(500011, "pt", INVALID_RESOURCE, "The resource principal named https://outlook.office.com was not found in the tenant."),
+    _fault(500011, "pt", INVALID_RESOURCE, "The resource principal named {resource} was not found in the tenant named Contoso. This can happen if the application has not been installed by the administrator of the tenant or consented to by any user in the tenant."),
     _fault(500014, "t", INVALID_RESOURCE, "The service principal for the resource is disabled. A subscription within the tenant has lapsed, or the administrator has disabled it."),
     _fault(50001, "t", INVALID_RESOURCE, "The resource is disabled or does not exist."),
 ]
 _ACCOUNTS = [
-    _fault(50105, "p", INTERACTION, "The signed in user is not assigned to a role for the application."),
-    _fault(50020, "p", INVALID_GRANT, "User account from identity provider does not exist in tenant and cannot access the application."),
+    _fault(50105, "p", INTERACTION, "Your administrator has configured the application {name} ('{app}') to block users unless they are specifically granted ('assigned') access to the application. The signed in user '{user}' is blocked because they are not a direct member of a group with access, nor had access directly assigned by an administrator."),
+    _fault(50020, "p", INVALID_GRANT, "User account '{user}' from identity provider 'https://sts.windows.net/' does not exist in tenant 'Contoso' and cannot access the application '{app}'({name}) in that tenant. The account needs to be added as an external user in the tenant first."),
     _fault(16000, "p", INTERACTION, "The selected user account does not exist in the tenant and cannot access the application."),
     _fault(16003, "p", INTERACTION, "The user has not been explicitly added to the tenant."),
     _fault(51004, "p", INVALID_GRANT, "The user account does not exist in the directory."),
-    _fault(50034, "pt", INVALID_GRANT, "The user account does not exist in the directory. To sign into this application, the account must be added to the directory."),
+    _fault(50034, "pt", INVALID_GRANT, "The user account {user} does not exist in the directory. To sign into this application, the account must be added to the directory."),
     _fault(90072, "p", INVALID_GRANT, "The external account cannot satisfy this tenant's requirements: it must be added as an external user first."),
     _fault(500208, "p", INVALID_GRANT, "The domain is not a valid login domain for the account type."),
     _fault(50126, "p", INVALID_GRANT, "Error validating credentials due to invalid username or password."),
@@ -151,9 +173,9 @@ _GRANTS = [
 _MALFORMED = [
     _fault(50147, "p", INVALID_REQUEST, "Invalid size of Code_Challenge parameter."),
     _fault(501491, "p", INVALID_REQUEST, "Invalid size of Code_Challenge parameter."),
-    _fault(9002313, "pt", INVALID_REQUEST, "Invalid request. Request is malformed or invalid."),
+    _fault(9002313, "pt", INVALID_REQUEST, "Invalid request. {reason}."),
     _fault(90014, "pt", INVALID_REQUEST, "The required field is missing from the credential. Ensure that you have all the necessary parameters for the login request."),
-    _fault(900144, "pt", INVALID_REQUEST, "The request body must contain a required parameter."),
+    _fault(900144, "pt", INVALID_REQUEST, "The request body must contain the following parameter: '{parameter}'."),
     _fault(90013, "pt", INVALID_REQUEST, "Invalid input received from the user."),
     _fault(90023, "pt", INVALID_REQUEST, "The authentication service request is not valid."),
     _fault(90100, "pt", INVALID_REQUEST, "A request parameter is empty or not valid."),
@@ -161,7 +183,7 @@ _MALFORMED = [
     _fault(90015, "p", INVALID_REQUEST, "The query string is too long."),
     _fault(90056, "t", INVALID_REQUEST, "The token endpoint only accepts POST requests with a valid body."),
     _fault(900561, "t", INVALID_REQUEST, "The endpoint only accepts POST requests. Received a GET request."),
-    _fault(70003, "pt", "unsupported_grant_type", "The app returned an unsupported grant type."),
+    _fault(70003, "pt", "unsupported_grant_type", "The app requested an unsupported grant type '{grant}'."),
     _fault(70005, "pt", "unsupported_response_type", "The app returned an unsupported response type."),
     _fault(70007, "pt", INVALID_REQUEST, "The app returned an unsupported value of response_mode when requesting a token."),
     _fault(700054, "pt", "unsupported_response_type", "Response_type 'id_token' is not enabled for the application."),

@@ -15,10 +15,10 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from qemu.m365.catalogue import expand
 from qemu.m365.directory import App, Secret, User
 from qemu.m365.mailstore import Arrived
 from qemu.m365.orders import BadOrder
-from qemu.m365.smtp_server import named_order
 from qemu.m365.world import World
 
 _HTML_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; sandbox"
@@ -72,7 +72,7 @@ class Control:
         if request.method != "POST":
             return JSONResponse({"orders": [o.as_json() for o in book.open()]})
         try:
-            order = book.add(named_order(await _object(request)))
+            order = book.add(expand(await _object(request)))
         except BadOrder as error:
             raise HTTPException(400, str(error)) from None
         return JSONResponse(order.as_json(), 201)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import secrets
 import uuid
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -167,6 +168,8 @@ class Directory:
         self.apps = {app.client_id: app}
         self.codes: dict[str, Code] = {}
         self.refresh_tokens: dict[str, RefreshToken] = {}
+        # For loop detection: when identical token requests came.
+        self.recent_requests: dict[str, deque[float]] = {}
 
     def knows_tenant(self, name: str) -> bool:
         """Whether a path's tenant part means this tenant."""

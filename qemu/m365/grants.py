@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import uuid
@@ -23,17 +22,16 @@ _LOOP_REQUESTS, _LOOP_SECONDS = 15, 300.0
 
 
 class TokenEndpoint:
-    """Answers token requests. State is the world's; only loop detection keeps its own."""
+    """Answers token requests. All state is the world's."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         self._directory = world.directory
-        self._recent: dict[str, deque[float]] = {}
 
     def answer(self, tenant: str, form: Mapping[str, str], authorization: str, order: Order | None) -> dict[str, Any]:
         """The members of a good answer. Raises OAuthFault."""
         if not self._directory.knows_tenant(tenant):
-            raise OAuthFault(90002, f"Tenant '{tenant}' not found. Check to make sure you have the correct tenant ID and are signing into the correct cloud. Check with your subscription administrator, this may happen if there are no active subscriptions for the tenant.")
+            raise OAuthFault(90002, tenant=tenant)
         grant_type = form.get("grant_type", "")
         grants = {
             "authorization_code": self._by_code,
@@ -41,9 +39,9 @@ class TokenEndpoint:
             "client_credentials": self._by_client,
         }
         if not grant_type:
-            raise OAuthFault(900144, "The request body must contain the following parameter: 'grant_type'.")
+            raise OAuthFault(900144, parameter="grant_type")
         if grant_type not in grants:
-            raise OAuthFault(70003, f"The app requested an unsupported grant type '{grant_type}'.")
+            raise OAuthFault(70003, grant=grant_type)
         app = client_of(self._directory, form, authorization)
         self._detect_loop(app, form)
         return grants[grant_type](app, form, order)
@@ -52,7 +50,7 @@ class TokenEndpoint:
         if not self._directory.policy.loop_detection:
             return
         now, same = self._world.clock.now(), f"{app.client_id} {form.get('grant_type')} {form.get('scope')}"
-        times = self._recent.setdefault(same, deque())
+        times = self._directory.recent_requests.setdefault(same, deque())
         times.append(now)
         while times and times[0] <= now - _LOOP_SECONDS:
             times.popleft()
@@ -64,7 +62,7 @@ class TokenEndpoint:
     def _by_code(self, app: App, form: Mapping[str, str], order: Order | None) -> dict[str, Any]:
         value = form.get("code", "")
         if not value:
-            raise OAuthFault(900144, "The request body must contain the following parameter: 'code'.")
+            raise OAuthFault(900144, parameter="code")
         code = self._directory.codes.get(value)
         if code is None:
             raise OAuthFault(70000, "The provided value for the 'code' parameter is not valid.")
@@ -84,9 +82,9 @@ class TokenEndpoint:
         if code.redeemed:
             raise OAuthFault(54005)
         if self._world.clock.now() - code.issued_at > CODE_SECONDS:
-            raise OAuthFault(70008, "The provided authorization code or refresh token has expired. Send a new interactive authorization request for this user and resource.")
+            raise OAuthFault(70008)
         if form.get("redirect_uri") != code.redirect_uri:
-            raise OAuthFault(70004, "The redirect_uri of the token request differs from that of the authorization request.")
+            raise OAuthFault(70004)
         verifier = form.get("code_verifier", "")
         if code.challenge and b64(hashlib.sha256(verifier.encode()).digest()) != code.challenge:
             raise OAuthFault(501481)
@@ -96,7 +94,7 @@ class TokenEndpoint:
     def _by_refresh_token(self, app: App, form: Mapping[str, str], order: Order | None) -> dict[str, Any]:
         value = form.get("refresh_token", "")
         if not value:
-            raise OAuthFault(900144, "The request body must contain the following parameter: 'refresh_token'.")
+            raise OAuthFault(900144, parameter="refresh_token")
         token = self._directory.refresh_tokens.get(value)
         if token is None or token.app is not app:
             raise OAuthFault(70000, "Provided grant is invalid or malformed.", suberror="bad_token")
@@ -126,7 +124,7 @@ class TokenEndpoint:
     def _check_policy(self, user: User, *, mfa: bool) -> None:
         """Account and Conditional Access, as both grants meet them."""
         if self._directory.users.get(user.upn.lower()) is not user:
-            raise OAuthFault(50034)
+            raise OAuthFault(50034, user=user.upn)
         if not user.enabled:
             raise OAuthFault(50057)
         policy = self._directory.policy
@@ -139,7 +137,7 @@ class TokenEndpoint:
     def _by_client(self, app: App, form: Mapping[str, str], order: Order | None) -> dict[str, Any]:
         scope = form.get("scope", "")
         if not scope.endswith("/.default"):
-            raise OAuthFault(70011, "Client credential flows must have a scope value with /.default suffixed to the resource identifier.")
+            raise OAuthFault(70011, scope=scope or "(empty)")
         resource, _ = parse_scopes(scope).first_resource()
         seconds = self._world.issuer.lifetime()
         roles = sorted(app.app_roles) if resource == EXCHANGE else []
@@ -163,7 +161,7 @@ class TokenEndpoint:
         resource, permissions = scopes.first_resource()
         missing = {f"{resource}/{p}" for p in permissions} - app.consented(user)
         if missing:
-            raise OAuthFault(65001, f"The user or administrator has not consented to use the application with ID '{app.client_id}' named '{app.name}'. Send an interactive authorization request for this user and resource.")
+            raise OAuthFault(65001, app=app.client_id, name=app.name)
         issuer, seconds = self._world.issuer, self._world.issuer.lifetime()
         audience = resource
         wrong: dict[str, Any] = {}
@@ -193,7 +191,7 @@ class TokenEndpoint:
 
 def client_info(user: User, tenant_id: str) -> str:
     """The `client_info` member: who signed in, for the client's cache."""
-    return base64.urlsafe_b64encode(json.dumps({"uid": user.object_id, "utid": tenant_id}).encode()).rstrip(b"=").decode()
+    return b64(json.dumps({"uid": user.object_id, "utid": tenant_id}).encode())
 
 
 def new_session_id() -> str:

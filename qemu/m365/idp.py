@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from qemu.m365.aadsts import fault_for
 from qemu.m365.grants import TokenEndpoint
-from qemu.m365.misbehave import KINDS, play
+from qemu.m365.misbehave import play
 from qemu.m365.orders import Order
 from qemu.m365.replies import NO_STORE, OAuthFault, Trace, claims_challenge, description, error_response
 from qemu.m365.signin import FaultOnRedirect, Page, Request, SendBack, SignIn
@@ -81,7 +81,7 @@ class IdentityProvider:
             if order is not None and order.what == "aadsts":
                 return self._fault_answer(self._ordered_fault(order), request)
             if not self._world.directory.knows_tenant(tenant):
-                return self._fault_answer(OAuthFault(90002, f"Tenant '{tenant}' not found. Check to make sure you have the correct tenant ID and are signing into the correct cloud."), request)
+                return self._fault_answer(OAuthFault(90002, tenant=tenant), request)
             return JSONResponse(self._metadata())
 
         return await play(order, request, answer)
@@ -102,7 +102,7 @@ class IdentityProvider:
             "authorization_endpoint": f"{base}/oauth2/v2.0/authorize",
             "http_logout_supported": True,
             "frontchannel_logout_supported": True,
-            "claims_supported": ["sub", "iss", "aud", "exp", "iat", "nonce", "preferred_username", "name", "tid", "ver"],
+            "claims_supported": ["sub", "iss", "aud", "exp", "iat", "nonce", "preferred_username", "name", "tid"],
             "tenant_region_scope": "EU",
             "cloud_instance_name": "simulated",
         }
@@ -142,7 +142,7 @@ class IdentityProvider:
             if order is not None and order.what == "aadsts":
                 raise self._ordered_fault(order)
             if "origin" in request.headers and ("client_secret" in form or "client_assertion" in form):
-                raise OAuthFault(9002313, "Cross-origin token redemption is permitted only for the 'Single-Page Application' client-type.")
+                raise OAuthFault(9002313, reason="Cross-origin token redemption is for single-page applications only")
             authorization = request.headers.get("authorization", "")
             members = self._tokens.answer(request.path_params["tenant"], form, authorization, order)
         except OAuthFault as fault:
@@ -152,8 +152,9 @@ class IdentityProvider:
 
     def _ordered_fault(self, order: Order) -> OAuthFault:
         number = int(order.number("code", 90033))
+        about = dict(order.params.get("about", {}))
         claims = claims_challenge(number, self._world.directory.policy.polids)
-        fault = OAuthFault(number, order.text("text"), claims=order.text("claims", claims))
+        fault = OAuthFault(number, order.text("text"), claims=order.text("claims", claims), **about)
         fault.error = order.text("error", fault.error)
         fault.suberror = order.text("suberror", fault.suberror)
         fault.status = int(order.number("status", fault.status))
@@ -178,7 +179,7 @@ class IdentityProvider:
                 wanted = self._signin.read_request(request.path_params["tenant"], query, len(request.url.query))
                 if order is not None and order.what == "aadsts":
                     self._play_fault(order, wanted)
-                return self._show(self._signin.start(wanted, self._known(request)), request, order)
+                return self._show(self._signin.start(wanted, self._known(request)), order)
             except OAuthFault as fault:
                 return self._error_page(fault, request)
             except FaultOnRedirect as fault:
@@ -200,7 +201,7 @@ class IdentityProvider:
             wanted = self._signin.read_admin_consent(
                 request.path_params["tenant"], dict(request.query_params), len(request.url.query)
             )
-            return self._show(self._signin.start(wanted, self._known(request)), request)
+            return self._show(self._signin.start(wanted, self._known(request)))
         except OAuthFault as fault:
             return self._error_page(fault, request)
 
@@ -216,8 +217,8 @@ class IdentityProvider:
                 order = self._world.orders.take("authorize", at="end")
                 if order is not None and order.what == "aadsts":
                     self._play_fault(order, result.request)
-                return await self._finish(order, result, request, form)
-            response = self._show(result, request)
+                return await self._finish(order, result, request)
+            response = self._show(result)
         except OAuthFault as fault:
             return self._error_page(fault, request)
         except FaultOnRedirect as fault:
@@ -225,14 +226,12 @@ class IdentityProvider:
         self._remember(request, response, self._signin.signed_in(flow_id))
         return response
 
-    async def _finish(
-        self, order: Order | None, result: SendBack, request: HttpRequest, form: dict[str, str]
-    ) -> Response:
+    async def _finish(self, order: Order | None, result: SendBack, request: HttpRequest) -> Response:
         async def answer() -> Response:
-            return self._show(result, request, order)
+            return self._show(result, order)
 
         response = await play(order if order is not None and order.what != "members" else None, request, answer)
-        self._remember(request, response, self._signin.last_user)
+        self._remember(request, response, result.upn)
         return response
 
     def _known(self, request: HttpRequest) -> list[str]:
@@ -241,6 +240,7 @@ class IdentityProvider:
     def _remember(self, request: HttpRequest, response: Response, upn: str | None) -> None:
         if upn is None:
             return
+        upn = upn.lower()
         session = request.cookies.get(SESSION_COOKIE, "")
         if session not in self._world.sessions:
             session = secrets.token_urlsafe(24)
@@ -249,7 +249,7 @@ class IdentityProvider:
         names = self._world.sessions[session]
         self._world.sessions[session] = [upn, *(n for n in names if n != upn)]
 
-    def _show(self, result: Page | SendBack, request: HttpRequest, order: Order | None = None) -> Response:
+    def _show(self, result: Page | SendBack, order: Order | None = None) -> Response:
         if isinstance(result, Page):
             return self._page(result.name, result.values)
         params = dict(result.params)
@@ -261,7 +261,7 @@ class IdentityProvider:
 
     def _send_back(self, result: SendBack) -> Response:
         if result.request.response_mode == "form_post":
-            values = {"action": result.request.redirect_uri, "params": result.params}
+            values: dict[str, object] = {"action": result.request.redirect_uri, "params": result.params}
             return self._page("form_post.html", values)
         return RedirectResponse(result.location(), 302, _PAGE_HEADERS)
 
@@ -292,5 +292,3 @@ class IdentityProvider:
         fault = fault_for(int(code)) if code.isdigit() and len(code) < 10 else fault_for(0)
         return self._error_page(OAuthFault(fault.number), request)
 
-
-ORDER_KINDS = {*KINDS, "aadsts", "id-token", "access-token", "refresh-in"}

@@ -43,7 +43,7 @@ class Arrived:
 
     def parsed(self) -> EmailMessage:
         """The message as the standard library reads it."""
-        return cast(EmailMessage, email.message_from_bytes(self.raw, policy=email.policy.default))
+        return email.message_from_bytes(self.raw, policy=email.policy.default)
 
     def as_json(self, *, full: bool = False) -> dict[str, Any]:
         """Head and, when `full`, the bodies and the raw text."""

@@ -7,11 +7,10 @@ An order has a `target` (which part), a `what` (which failure, see README.md), a
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-TARGETS = ("discovery", "keys", "authorize", "token", "smtp", "tls")
 _ids = itertools.count(1)
 
 
@@ -46,9 +45,10 @@ class Order:
 
 
 class OrderBook:
-    """All open orders, oldest first."""
+    """All open orders, oldest first. `known` says which failures each target can play."""
 
-    def __init__(self) -> None:
+    def __init__(self, known: Mapping[str, Collection[str]]) -> None:
+        self._known = known
         self._orders: list[Order] = []
 
     def add(self, body: Mapping[str, Any]) -> Order:
@@ -56,10 +56,10 @@ class OrderBook:
         params = dict(body)
         target, what = params.pop("target", None), params.pop("what", None)
         times, skip = params.pop("times", 1), params.pop("skip", 0)
-        if target not in TARGETS:
-            raise BadOrder(f"target must be one of {', '.join(TARGETS)}")
-        if not isinstance(what, str) or not what:
-            raise BadOrder("what must name a failure")
+        if target not in self._known:
+            raise BadOrder(f"target must be one of {', '.join(self._known)}")
+        if what not in self._known[target]:
+            raise BadOrder(f"what must be one of {', '.join(sorted(self._known[target]))}")
         if times is not None and (not isinstance(times, int) or times < 1):
             raise BadOrder("times must be a whole number from 1, or null for always")
         if not isinstance(skip, int) or skip < 0:
@@ -68,10 +68,15 @@ class OrderBook:
         self._orders.append(order)
         return order
 
-    def take(self, target: str, **facts: str) -> Order | None:
-        """The oldest order for `target` whose own values for `facts` do not differ; counts it as played."""
+    def take(self, target: str, whats: Collection[str] | None = None, **facts: str) -> Order | None:
+        """The oldest order for `target` (of the kinds `whats`) that fits, counted as played; None without one.
+
+        An order fits when none of its own parameters contradicts the facts.
+        """
         for order in self._orders:
-            if order.target != target or any(order.params.get(k, v) != v for k, v in facts.items()):
+            if order.target != target or (whats is not None and order.what not in whats):
+                continue
+            if any(order.params.get(name, fact) != fact for name, fact in facts.items()):
                 continue
             if order.skip:
                 order.skip -= 1

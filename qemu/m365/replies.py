@@ -19,12 +19,12 @@ NO_STORE = {"Cache-Control": "no-store, no-cache", "Pragma": "no-cache"}
 class OAuthFault(Exception):
     """A request failed with an AADSTS number.
 
-    text replaces the table's; claims is a challenge to send along; changes override body members on order.
+    about fills the places of the table's text; text replaces it. claims is a challenge to send along.
     """
 
-    def __init__(self, number: int, text: str = "", *, claims: str = "", suberror: str | None = None) -> None:
+    def __init__(self, number: int, text: str = "", *, claims: str = "", suberror: str | None = None, **about: object):
         self.fault: Fault = fault_for(number)
-        self.text = text or self.fault.text
+        self.text = text or self.fault.words(**about)
         self.claims = claims
         self.suberror = self.fault.suberror if suberror is None else suberror
         self.status = self.fault.status

@@ -55,8 +55,8 @@ def _split(item: str) -> tuple[str, str]:
     if resource in EXCHANGE_NAMES:
         resource = EXCHANGE
     if resource not in _PERMISSIONS:
-        raise OAuthFault(500011, f"The resource principal named {resource} was not found in the tenant named Contoso.")
+        raise OAuthFault(500011, resource=resource)
     permission = _PERMISSIONS[resource].get(name.lower())
     if permission is None:
-        raise OAuthFault(70011, f"The provided value for the input parameter 'scope' is not valid. The scope {item} is not valid.")
+        raise OAuthFault(70011, scope=item)
     return resource, permission

@@ -59,6 +59,10 @@ class WebServer:
         self._server.should_exit = True
         if self._task is not None:
             await self._task
+        # A TLS connection that is only closed waits for its peer; nothing may outlive the loop.
+        for connection in list(self._server.server_state.connections):
+            connection.transport.abort()
+        self._listener.close()
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -62,10 +62,11 @@ class Page:
 
 @dataclass(frozen=True)
 class SendBack:
-    """The browser goes back to the application."""
+    """The browser goes back to the application; `upn` is who signed in."""
 
     request: Request
     params: dict[str, str]
+    upn: str | None = None
 
     def location(self) -> str:
         """The redirect of `query` and `fragment` mode; Entra ends a query redirect with an empty fragment."""
@@ -90,8 +91,6 @@ class SignIn:
         self._world = world
         self._directory = world.directory
         self._flows: dict[str, Flow] = {}
-        # Who completed the newest sign-in, for the browser's session.
-        self.last_user: str | None = None
 
     # ---- the request ----------------------------------------------------------------------------------------------
 
@@ -126,12 +125,12 @@ class SignIn:
         if query.get("response_type") != "code":
             raise OAuthFault(70005, "The application requested an unsupported response type.")
         if request.challenge and query.get("code_challenge_method", "plain") != "S256":
-            raise OAuthFault(9002313, "Invalid request: only code_challenge_method S256 is supported here.")
+            raise OAuthFault(9002313, reason="Only code_challenge_method S256 is supported here")
         if request.prompt not in _PROMPTS:
             raise OAuthFault(90023, "Unsupported 'prompt' value.")
         scopes = parse_scopes(query.get("scope", "")).full()
         if not scopes:
-            raise OAuthFault(900144, "The request must contain the following parameter: 'scope'.")
+            raise OAuthFault(900144, parameter="scope")
         return Request(**{**request.__dict__, "scopes": scopes})
 
     def _application(self, tenant: str, query: Mapping[str, str], length: int) -> tuple[App, str]:
@@ -143,27 +142,22 @@ class SignIn:
             raise OAuthFault(500113)
         if not redirect_uri:
             raise OAuthFault(900971)
-        if redirect_uri not in app.redirect_uris:
-            raise OAuthFault(
-                50011,
-                f"The redirect URI '{redirect_uri}' specified in the request does not match the redirect URIs "
-                f"configured for the application '{app.client_id}'. Make sure the redirect URI sent in the request "
-                "matches one added to your application in the Azure portal.",
-            )
+        if not any(_same_uri(redirect_uri, registered) for registered in app.redirect_uris):
+            raise OAuthFault(50011, uri=redirect_uri, app=app.client_id)
         return app, redirect_uri
 
     def _registered(self, tenant: str, client_id: str) -> App:
         if tenant.lower() in ("common", "organizations", "consumers"):
-            raise OAuthFault(50194, f"Application '{client_id}' is not configured as a multi-tenant application. Usage of the /common endpoint is not supported for such apps created after '10/15/2018'.")
+            raise OAuthFault(50194, app=client_id)
         if not self._directory.knows_tenant(tenant):
-            raise OAuthFault(90002, f"Tenant '{tenant}' not found. Check to make sure you have the correct tenant ID and are signing into the correct cloud.")
+            raise OAuthFault(90002, tenant=tenant)
         if not client_id:
-            raise OAuthFault(900144, "The request must contain the following parameter: 'client_id'.")
+            raise OAuthFault(900144, parameter="client_id")
         app = self._directory.apps.get(client_id.lower())
         if app is None:
-            raise OAuthFault(700016, f"Application with identifier '{client_id}' was not found in the directory 'Contoso'. This can happen if the application has not been installed by the administrator of the tenant or consented to by any user in the tenant. You may have sent your authentication request to the wrong tenant.")
+            raise OAuthFault(700016, app=client_id)
         if not app.enabled:
-            raise OAuthFault(7000112, f"Application '{client_id}'({app.name}) is disabled.")
+            raise OAuthFault(7000112, app=client_id, name=app.name)
         return app
 
     def read_admin_consent(self, tenant: str, query: Mapping[str, str], length: int) -> Request:
@@ -177,6 +171,7 @@ class SignIn:
     def start(self, request: Request, known: list[str]) -> Page | SendBack:
         """The first page for a browser whose session knows these sign-in names."""
         flow = Flow(request, self._world.clock.now())
+        self._flows = {k: f for k, f in self._flows.items() if f.started_at > flow.started_at - FLOW_SECONDS}
         self._flows[flow.id] = flow
         hinted = self._directory.user(request.login_hint) if request.login_hint else None
         if request.prompt == "none":
@@ -269,13 +264,13 @@ class SignIn:
         if user is None:
             raise OAuthFault(50058)
         if user.kind == "foreign":
-            raise OAuthFault(50020, f"User account '{user.upn}' from identity provider 'https://sts.windows.net/' does not exist in tenant 'Contoso' and cannot access the application '{app.client_id}'({app.name}) in that tenant.")
+            raise OAuthFault(50020, user=user.upn, app=app.client_id, name=app.name)
         if user.kind == "personal":
             raise OAuthFault(500208)
         if not user.enabled or user.kind == "shared":
             raise OAuthFault(50057)
         if app.assignment_required and user.upn.lower() not in app.assigned:
-            raise OAuthFault(50105, f"Your administrator has configured the application {app.name} ('{app.client_id}') to block users unless they are specifically granted ('assigned') access to the application. The signed in user '{user.upn}' is blocked because they are not a direct member of a group with access.")
+            raise OAuthFault(50105, user=user.upn, app=app.client_id, name=app.name)
         policy = self._directory.policy
         if policy.block and policy.block_sign_in:
             raise OAuthFault(policy.block)
@@ -314,10 +309,9 @@ class SignIn:
         if user is None:
             raise OAuthFault(50058)
         self._flows.pop(flow.id, None)
-        self.last_user = user.upn.lower()
         if request.admin_consent:
             params = {"admin_consent": "True", "tenant": self._directory.tenant_id, "scope": " ".join(request.scopes)}
-            return SendBack(request, {**params, "state": request.state} if request.state else params)
+            return SendBack(request, {**params, "state": request.state} if request.state else params, user.upn)
         session_id = new_session_id()
         code = Code(
             request.app,
@@ -335,12 +329,21 @@ class SignIn:
             params["client_info"] = client_info(user, self._directory.tenant_id)
         if request.state:
             params["state"] = request.state
-        return SendBack(request, {**params, "session_state": session_id})
+        return SendBack(request, {**params, "session_state": session_id}, user.upn)
 
     def signed_in(self, flow_id: str) -> str | None:
         """The sign-in name a flow has proved by password, None before."""
         flow = self._flows.get(flow_id)
         return flow.user.upn.lower() if flow is not None and flow.user is not None and flow.password_ok else None
+
+
+def _same_uri(given: str, registered: str) -> bool:
+    """Exact comparison; only for `localhost` is the port ignored."""
+    if given == registered:
+        return True
+    one, other = urlsplit(given), urlsplit(registered)
+    local = one.hostname == other.hostname == "localhost"
+    return local and (one.scheme, one.path, one.query) == (other.scheme, other.path, other.query)
 
 
 _CONSENT_WORDS = {

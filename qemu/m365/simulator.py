@@ -17,12 +17,14 @@ from types import TracebackType
 from typing import Any
 
 from qemu.m365.authority import TlsMaterial
+from qemu.m365.catalogue import expand
 from qemu.m365.control import Control
 from qemu.m365.directory import CLIENT_ID, CLIENT_SECRET, SMTP_SCOPE, TENANT_ID
 from qemu.m365.idp import IdentityProvider
 from qemu.m365.orders import Order
 from qemu.m365.servers import WebServer, listen
-from qemu.m365.smtp_server import ExchangeSmtp, Handler, named_order
+from qemu.m365.smtp_handler import Handler
+from qemu.m365.smtp_server import ExchangeSmtp
 from qemu.m365.world import World
 
 CLOUD = "simulated"
@@ -168,6 +170,8 @@ class Simulator:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._cleanup.aclose()
+        # Aborted transports close their sockets in the loop's next turns.
+        await asyncio.sleep(0.01)
         if self._temporary is not None:
             self._temporary.cleanup()
 
@@ -175,7 +179,7 @@ class Simulator:
 
     def order(self, target: str, what: str, *, times: int | None = 1, **params: Any) -> Order:
         """Order a failure, as POST /orders does."""
-        return self.world.orders.add(named_order({"target": target, "what": what, "times": times, **params}))
+        return self.world.orders.add(expand({"target": target, "what": what, "times": times, **params}))
 
 
 class ThreadedSimulator:

@@ -8,17 +8,8 @@ from dataclasses import dataclass
 import jwt
 
 from qemu.m365.directory import EXCHANGE_NAMES, User
+from qemu.m365.smtp_replies import BAD, BASIC_OFF, MAILBOX_OFF, OK, TENANT_OFF
 from qemu.m365.world import World
-
-_SERVER = "AM0PR08CA0001.eurprd08.prod.outlook.com"
-OK = "235 2.7.0 Authentication successful"
-BAD = f"535 5.7.3 Authentication unsuccessful [{_SERVER}]"
-TENANT_OFF = (
-    "535 5.7.139 Authentication unsuccessful, SmtpClientAuthentication is disabled for the Tenant. "
-    f"Visit https://aka.ms/smtp_auth_disabled for more information. [{_SERVER}]"
-)
-MAILBOX_OFF = TENANT_OFF.replace("the Tenant", "the Mailbox")
-BASIC_OFF = f"535 5.7.139 Authentication unsuccessful, basic authentication is disabled. [{_SERVER}]"
 
 
 @dataclass(frozen=True)
@@ -95,9 +86,9 @@ def _switches(world: World, mailbox: User, delegate: User) -> Verdict:
     return Verdict(OK, "good", mailbox, delegate)
 
 
-def check_password(world: World, address: str, password: str, *, allowed: bool) -> Verdict:
-    """A password login; refused as Microsoft 365 does unless basic authentication was allowed on order."""
-    if not allowed:
+def check_password(world: World, address: str, password: str) -> Verdict:
+    """A password login; refused as Microsoft 365 does unless the tenant's policy allows basic authentication."""
+    if not world.directory.policy.basic_auth:
         return Verdict(BASIC_OFF, "basic authentication is disabled")
     mailbox = world.directory.mailbox(address)
     if mailbox is None or mailbox.password != password or not mailbox.enabled:

@@ -1,21 +1,43 @@
 """Exchange's refusals by name, for orders: the stage they come at and the reply's text."""
 
+# ruff: noqa: E501 - a reply is one line, on the wire as here
+
 from __future__ import annotations
 
-from qemu.m365 import smtp_auth
+_SERVER = "AM0PR08CA0001.eurprd08.prod.outlook.com"
+OK = "235 2.7.0 Authentication successful"
+BAD = f"535 5.7.3 Authentication unsuccessful [{_SERVER}]"
+TENANT_OFF = f"535 5.7.139 Authentication unsuccessful, SmtpClientAuthentication is disabled for the Tenant. Visit https://aka.ms/smtp_auth_disabled for more information. [{_SERVER}]"
+MAILBOX_OFF = TENANT_OFF.replace("the Tenant", "the Mailbox")
+BASIC_OFF = f"535 5.7.139 Authentication unsuccessful, basic authentication is disabled. [{_SERVER}]"
 
-# Stages in the order a client meets them. `message` is after the final dot with nothing stored, `stored` after storing.
-STAGES = ("connect", "ehlo", "starttls", "auth", "mail", "rcpt", "data", "message", "stored", "rset", "quit")
+# Stages in the order a client meets them. `body` is in the midst of the message's text, `message` is after the final dot with nothing stored, `stored` after storing.
+STAGES = ("connect", "ehlo", "starttls", "auth", "mail", "rcpt", "data", "body", "message", "stored", "rset", "quit")
+
+# What aiosmtpd says by itself, in Exchange's words.
+WORDING = {
+    "220 Ready to start TLS": "220 2.0.0 SMTP server ready",
+    "221 Bye": "221 2.0.0 Service closing transmission channel",
+    "250 OK": "250 2.0.0 OK",
+    "354 End data with <CR><LF>.<CR><LF>": "354 Start mail input; end with <CRLF>.<CRLF>",
+    "503 Error: need MAIL command": "503 5.5.2 Need mail command",
+    "503 Error: need RCPT command": "503 5.5.2 Need rcpt command",
+    "503 Error: send HELO first": "503 5.5.2 Send hello first",
+    "503 Error: nested MAIL command": "503 5.5.2 Sender already specified",
+    "503 Already authenticated": "503 5.5.2 Already authenticated",
+    "552 Error: message size exceeds fixed maximum message size": "552 5.3.4 Message size exceeds fixed maximum message size",
+    "552 Error: Too much mail data": "552 5.3.4 Message size exceeds fixed maximum message size",
+}
 
 _HOST = "[Hostname=AM0PR08MB0001.eurprd08.prod.outlook.com]"
 
 NAMED: dict[str, tuple[str, str]] = {
-    "auth-failed": ("auth", smtp_auth.BAD),
-    "tenant-off": ("auth", smtp_auth.TENANT_OFF),
-    "mailbox-off": ("auth", smtp_auth.MAILBOX_OFF),
+    "auth-failed": ("auth", BAD),
+    "tenant-off": ("auth", TENANT_OFF),
+    "mailbox-off": ("auth", MAILBOX_OFF),
     "security-defaults": ("auth", "535 5.7.139 Authentication unsuccessful, user is locked by your organization's security defaults policy. Contact your administrator."),
     "criteria": ("auth", "535 5.7.139 Authentication unsuccessful, the request did not meet the criteria to be authenticated successfully. Contact your administrator."),
-    "basic-off": ("auth", smtp_auth.BASIC_OFF),
+    "basic-off": ("auth", BASIC_OFF),
     "basic-retired": ("auth", "550 5.7.30 Basic authentication is not supported for Client Submission."),
     "auth-temporary": ("auth", "454 4.7.0 Temporary authentication failure"),
     "not-active": ("auth", "421 4.3.2 Service not active"),

@@ -1,4 +1,9 @@
-"""The mail submission server: aiosmtpd with Exchange's manners, checks, limits and failures on order."""
+"""One connection to the mail submission server: aiosmtpd with Exchange's manners and failures on order.
+
+What becomes of senders, recipients and messages is `smtp_handler`'s.
+"""
+
+# ruff: noqa: N802 - aiosmtpd finds commands and mechanisms by these names
 
 from __future__ import annotations
 
@@ -11,22 +16,23 @@ import socket
 import ssl
 import struct
 from collections.abc import Callable
-from email.utils import getaddresses
-from typing import Any
+from typing import Any, Protocol, cast
 
-from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
+from aiosmtpd.smtp import SMTP, AuthResult, Session
 
 from qemu.m365 import smtp_auth
-from qemu.m365.mailstore import Arrived
+from qemu.m365.catalogue import SMTP_AT_STAGE
 from qemu.m365.orders import Order
-from qemu.m365.smtp_replies import NAMED, STAGES
+from qemu.m365.smtp_replies import NAMED, WORDING
 from qemu.m365.world import World
 
 HOSTNAME = "AM0PR08CA0001.outlook.office365.com"
-# RFC 4954 §4: a client may send an authentication line of that size.
-_AUTH_LINE = 12288 * 4
+# RFC 4954 §4 lets an authentication line have 12288 octets; refresh-token-sized ones are tried against clients too.
+_AUTH_LINE = 49152
 _LINE = 65536
+_COMMAND_LINE = 2048
 _FOREVER = 3600.0
+# Delivery status notifications (RFC 3461) and RFC 4954's AUTH=: Exchange takes them, aiosmtpd does not know them.
 _IGNORED_PARAMETERS = re.compile(r"\s+(?:RET|ENVID|NOTIFY|ORCPT|AUTH)=\S+", re.IGNORECASE)
 
 
@@ -34,80 +40,17 @@ class Gone(Exception):
     """The connection was cut on order; nothing more may be sent on it."""
 
 
-class Handler:
-    """Hooks of aiosmtpd: what a good session does with senders, recipients and messages."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-
-    async def handle_MAIL(self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]) -> str:  # noqa: N802 - aiosmtpd's name
-        """A sender was named."""
-        envelope.mail_from = address
-        envelope.mail_options.extend(options)
-        return "250 2.1.0 Sender OK"
-
-    async def handle_RCPT(self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]) -> str:  # noqa: N802 - aiosmtpd's name
-        """A recipient was named."""
-        order = self.world.orders.take("smtp", stage="rcpt-address", address=address.lower())
-        if order is not None:
-            return order.text("text", "550 5.1.1 User unknown")
-        if len(envelope.rcpt_tos) >= self.world.mail.limits.recipients_per_message:
-            return "452 4.5.3 Too many recipients"
-        envelope.rcpt_tos.append(address)
-        return "250 2.1.5 Recipient OK"
-
-    async def handle_DATA(self, server: ExchangeSmtp, session: Session, envelope: Envelope) -> str:  # noqa: N802 - aiosmtpd's name
-        """A whole message came."""
-        reply = await server.at_stage("message")
-        if reply:
-            return reply
-        message = Arrived(
-            server.mailbox, envelope.mail_from or "", list(envelope.rcpt_tos), bytes(envelope.content or b""), self.world.clock.now()
-        )
-        refusal = self._refusal(server, message) or await self._within_rate(server.mailbox)
-        if refusal:
-            return refusal
-        self.world.mail.store(message)
-        self.world.log.add("smtp.message", self.world.clock.now(), id=message.id, mailbox=server.mailbox)
-        reply = await server.at_stage("stored")
-        return reply or f"250 2.0.0 OK <{message.id}@{HOSTNAME}> [Hostname={HOSTNAME}]"
-
-    def _refusal(self, server: ExchangeSmtp, message: Arrived) -> str:
-        """What Exchange says of a message it will not take, empty when it takes it."""
-        owner = self.world.directory.mailbox(server.mailbox)
-        if owner is not None and owner.mailbox_full:
-            return NAMED["mailbox-full"][1]
-        if len(message.raw) > self.world.mail.limits.message_bytes:
-            return NAMED["too-large"][1]
-        if self.world.mail.recipients_left(server.mailbox) < len(message.recipients):
-            return NAMED["quota"][1]
-        named = [a for _, a in getaddresses(message.parsed().get_all("From", []))] or [message.mail_from]
-        for address in (message.mail_from, *named):
-            if address and address.lower() not in server.may_send_as:
-                return NAMED["send-as-denied"][1].replace("gateway@contoso.example", server.mailbox).replace("other@contoso.example", address)
-        return ""
-
-    async def _within_rate(self, mailbox: str) -> str:
-        """Wait or refuse as the limits say; empty when the message may be stored now."""
-        store, account = self.world.mail, self.world.mail.account(mailbox)
-        if store.limits.over_rate == "ignore":
-            return ""
-        if store.wait_needed(mailbox) > 0:
-            if store.limits.over_rate == "refuse":
-                account.refused_rate += 1
-                return NAMED["rate"][1]
-            account.delayed += 1
-        while (wait := store.wait_needed(mailbox)) > 0:
-            await self.world.clock.sleep(wait)
-        return ""
+class _Abortable(Protocol):
+    def abort(self) -> None: ...
+    def get_extra_info(self, name: str) -> Any: ...
 
 
 class ExchangeSmtp(SMTP):
-    """One connection."""
+    """One connection. `mailbox` is who is logged in, empty before."""
 
     line_length_limit = _LINE
 
-    def __init__(self, world: World, handler: Handler, context: ssl.SSLContext, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, world: World, handler: object, context: ssl.SSLContext, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(
             handler,
             data_size_limit=world.mail.limits.message_bytes,
@@ -121,121 +64,120 @@ class ExchangeSmtp(SMTP):
         self.world = world
         self.mailbox = ""
         self.may_send_as: set[str] = set()
-        self.command_size_limits = collections.defaultdict(lambda: 2048, AUTH=_AUTH_LINE)
-        self._auth_order: Order | None = None
-        self._opening = True
-        self._ready_sent = False
         self.on_lost: Callable[[ExchangeSmtp], None] = lambda connection: None
+        self.command_size_limits = collections.defaultdict(lambda: _COMMAND_LINE, AUTH=_AUTH_LINE)
+        self._challenge_ordered = False
+        self._greeted = False
+        self._ready_sent = False
 
     # ---- orders ---------------------------------------------------------------------------------------------------
 
-    async def at_stage(self, stage: str) -> str:
+    async def at_stage(self, stage: str, **facts: str) -> str:
         """Play an order for this stage. Returns the ordered reply, empty to go on. Raises Gone."""
-        self.world.log.add(f"smtp.{stage}", self.world.clock.now())
-        order = self.world.orders.take("smtp", stage=stage)
+        self.world.log.add(f"smtp.{stage}", self.world.clock.now(), mailbox=self.mailbox)
+        order = self.world.orders.take("smtp", SMTP_AT_STAGE, stage=stage, **facts)
         if order is None:
             return ""
         if order.what == "reply":
             return order.text("text", "451 4.7.500 Server busy. Please try again later.")
         if order.what == "latency":
             await asyncio.sleep(order.number("seconds", 1))
-        elif order.what == "hang":
-            await asyncio.sleep(order.number("seconds", _FOREVER))
-        elif order.what in ("drop", "reset"):
-            self._cut(reset=order.what == "reset")
-            raise Gone
-        return ""
+            return ""
+        await self._break_off(order)
+        raise Gone
 
-    def _cut(self, *, reset: bool) -> None:
-        transport = self._original_transport or self.transport
+    async def _break_off(self, order: Order) -> None:
+        if order.what == "hang":
+            await asyncio.sleep(order.number("seconds", _FOREVER))
+        if order.what == "partial-reply":
+            self._writer.write(order.text("text", "250 2.").encode())
+            await self._writer.drain()
+        self.abort(reset=order.what == "reset")
+
+    def abort(self, *, reset: bool = False) -> None:
+        """End the connection at once, with a TCP reset if asked."""
+        transport = cast("_Abortable | None", self._original_transport or self.transport)
         if transport is None:
             return
-        if reset and (connection := transport.get_extra_info("socket")) is not None:
+        connection = transport.get_extra_info("socket")
+        if reset and connection is not None:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         transport.abort()
 
     async def _ordered(self, stage: str) -> bool:
         """Answer this command by an order, when there is one for it."""
         reply = await self.at_stage(stage)
-        if not reply:
-            return False
-        await self.push(reply)
-        if reply.startswith("421") and self.transport is not None:
-            self.transport.close()
-        return True
+        if reply:
+            await self.push(reply)
+        return bool(reply)
 
     async def handle_exception(self, error: Exception) -> str:
-        """Anything unforeseen ends the session as Exchange would."""
-        return "421 4.3.0 Temporary server error" if not isinstance(error, Gone) else "421 4.4.2 gone"
+        """Anything unforeseen ends the session as Exchange would; after Gone nothing is sent any more."""
+        return "421 4.3.0 Temporary server error, closing transmission channel"
 
     async def push(self, status: Any) -> None:
-        """Send a reply; the first one is the banner, which orders may replace."""
-        if self._opening:
-            self._opening = False
-            try:
-                if await self._banner():
-                    return
-            except Gone:
-                return
+        """Send a reply, in Exchange's words; after a 421 the connection ends. The first reply is the banner."""
+        if not self._greeted:
+            self._greeted = True
+            status = await self._banner(status)
         if self._writer.transport.is_closing():
             return
         if self._ready_sent:
             self._ready_sent = False
             return
-        await super().push(status)
+        await super().push(WORDING.get(status, status) if isinstance(status, str) else status)
+        if str(status).startswith("421") and self.transport is not None:
+            self.transport.close()
 
-    async def _banner(self) -> bool:
-        order = self.world.orders.take("smtp", what="huge-banner")
+    async def _banner(self, usual: Any) -> Any:
+        order = self.world.orders.take("smtp", ("huge-banner",))
         if order is not None:
             line = b"220-" + b"x" * 500 + b"\r\n"
-            self._writer.write(line * (int(order.number("bytes", 8 << 20)) // len(line)) + b"220 ready\r\n")
-            await self._writer.drain()
-            return True
-        reply = await self.at_stage("connect")
-        if not reply:
-            return False
-        await super().push(reply)
-        if reply[0] in "45" and self.transport is not None:
+            self._writer.write(line * (int(order.number("bytes", 8 << 20)) // len(line)))
+        try:
+            reply = await self.at_stage("connect")
+        except Gone:
+            return usual
+        if reply and self.transport is not None and not reply.startswith("220"):
+            await super().push(reply)
             self.transport.close()
-        return True
+        return reply or usual
 
     # ---- commands -------------------------------------------------------------------------------------------------
 
     async def smtp_EHLO(self, hostname: str) -> None:
         """EHLO, with Exchange's list."""
-        if not hostname:
+        session = self.session
+        if not hostname or session is None:
             await self.push("501 5.5.4 Invalid domain name")
             return
         if await self._ordered("ehlo"):
             return
-        session = self.session
-        if session is None:
-            return
-        self._set_rset_state()
+        self.envelope = self._create_envelope()
         session.extended_smtp, session.host_name = True, hostname
-        peer = session.peer[0] if session.peer else ""
-        size = self.world.mail.limits.message_bytes
-        lines = [f"{HOSTNAME} Hello [{peer}]", f"SIZE {size}", "PIPELINING", "DSN", "ENHANCEDSTATUSCODES"]
-        if self._tls_protocol:
-            lines.append("AUTH LOGIN XOAUTH2")
-        elif self.world.orders.take("smtp", what="strip-starttls") is None:
-            lines.append("STARTTLS")
-        else:
-            # What a man in the middle does: no encryption, but a login for the taking.
-            lines.append("AUTH LOGIN XOAUTH2")
-        lines += ["8BITMIME", "SMTPUTF8"]
+        lines = self._extensions(session)
         for line in lines[:-1]:
             await self.push(f"250-{line}")
         await self.push(f"250 {lines[-1]}")
+
+    def _extensions(self, session: Session) -> list[str]:
+        peer = session.peer[0] if session.peer else ""
+        login = "AUTH LOGIN XOAUTH2"
+        # Without STARTTLS the list is what a man in the middle shows: no encryption, and a login for the taking.
+        stripped = not self._tls_protocol and self.world.orders.take("smtp", ("strip-starttls",)) is not None
+        offered = login if self._tls_protocol or stripped else "STARTTLS"
+        size = f"SIZE {self.world.mail.limits.message_bytes}"
+        first = [f"{HOSTNAME} Hello [{peer}]", size, "PIPELINING", "DSN", "ENHANCEDSTATUSCODES"]
+        return [*first, offered, "8BITMIME", "SMTPUTF8"]
 
     async def smtp_STARTTLS(self, arg: str) -> None:
         """STARTTLS, perhaps with a line smuggled in behind the reply."""
         if await self._ordered("starttls"):
             return
-        injected = self.world.orders.take("smtp", what="inject-after-starttls")
+        injected = self.world.orders.take("smtp", ("inject-after-starttls",))
         if injected is not None:
-            self._writer.write(b"220 2.0.0 SMTP server ready\r\n")
-            self._writer.write(injected.text("text", "250 injected").encode() + b"\r\n")
+            text = injected.text("text", "250 2.0.0 injected")
+            self._writer.write(f"220 2.0.0 SMTP server ready\r\n{text}\r\n".encode())
             await self._writer.drain()
             self._ready_sent = True
         await super().smtp_STARTTLS(arg)
@@ -245,11 +187,12 @@ class ExchangeSmtp(SMTP):
         if not self._tls_protocol:
             await self.push("530 5.7.57 Client not authenticated to send mail.")
             return
-        self._auth_order = self.world.orders.take("smtp", what="challenge")
+        challenge = self.world.orders.take("smtp", ("challenge",))
+        self._challenge_ordered = challenge is not None or self.world.directory.policy.xoauth2_challenge
         if not await self._ordered("auth"):
             await super().smtp_AUTH(arg)
 
-    async def auth_XOAUTH2(self, _: Any, args: list[str]) -> AuthResult:  # noqa: N802 - aiosmtpd's name
+    async def auth_XOAUTH2(self, _: Any, args: list[str]) -> AuthResult:
         """SASL XOAUTH2 in one line or two."""
         blob = await self._initial_response(args)
         if blob is None:
@@ -259,20 +202,20 @@ class ExchangeSmtp(SMTP):
             return AuthResult(success=False, handled=False, message="501 5.5.4 Unable to parse XOAUTH2 response")
         return await self._conclude(smtp_auth.check_token(self.world, *parsed), parsed[0])
 
-    async def auth_LOGIN(self, _: Any, args: list[str]) -> AuthResult:  # noqa: N802 - aiosmtpd's name
+    async def auth_LOGIN(self, _: Any, args: list[str]) -> AuthResult:
         """SASL LOGIN, for the password method."""
-        name = base64.b64decode(args[1]) if len(args) == 2 else await self.challenge_auth("Username:")
-        password = await self.challenge_auth("Password:")
-        if not isinstance(name, bytes) or not isinstance(password, bytes):
+        name = await self._initial_response(args, "Username:")
+        password = await self.challenge_auth("Password:") if name is not None else None
+        if name is None or not isinstance(password, bytes):
             return AuthResult(success=False, handled=True)
-        allowed = self.world.directory.policy.basic_auth
         address = name.decode("utf-8", "replace")
-        verdict = smtp_auth.check_password(self.world, address, password.decode("utf-8", "replace"), allowed=allowed)
+        verdict = smtp_auth.check_password(self.world, address, password.decode("utf-8", "replace"))
         return await self._conclude(verdict, address)
 
-    async def _initial_response(self, args: list[str]) -> bytes | None:
+    async def _initial_response(self, args: list[str], prompt: str = "") -> bytes | None:
+        """The client's first word, sent along with AUTH or asked for; None when it was refused already."""
         if len(args) == 1:
-            answer = await self.challenge_auth(b"", encode_to_b64=False)
+            answer = await self.challenge_auth(prompt)
             return answer if isinstance(answer, bytes) else None
         try:
             return base64.b64decode(args[1], validate=True)
@@ -281,23 +224,19 @@ class ExchangeSmtp(SMTP):
             return None
 
     async def _conclude(self, verdict: smtp_auth.Verdict, address: str) -> AuthResult:
-        world = self.world
-        good = verdict.mailbox is not None and world.mail.connect(verdict.mailbox.upn)
-        world.log.add(
-            "smtp.login", world.clock.now(), mailbox=address, ok=good, reason=verdict.reason, reply=verdict.reply[:9]
-        )
-        if verdict.mailbox is None:
-            if self._auth_order is not None or world.directory.policy.xoauth2_challenge:
+        world, owner = self.world, verdict.mailbox
+        good = owner is not None and world.mail.connect(owner.upn)
+        facts = {"mailbox": address, "ok": good, "reason": verdict.reason, "reply": verdict.reply[:11]}
+        world.log.add("smtp.login", world.clock.now(), **facts)
+        if owner is None:
+            if self._challenge_ordered:
                 await self.challenge_auth(smtp_auth.challenge())
             return AuthResult(success=False, handled=False, message=verdict.reply)
         if not good:
             return AuthResult(success=False, handled=False, message=NAMED["connections"][1])
-        self.mailbox = verdict.mailbox.upn.lower()
-        self.may_send_as = verdict.mailbox.addresses()
-        for other in verdict.mailbox.send_as | (verdict.delegate.send_as if verdict.delegate else set()):
-            self.may_send_as.add(other.lower())
-        if verdict.delegate is not None:
-            self.may_send_as |= verdict.delegate.addresses()
+        self.mailbox = owner.upn.lower()
+        people = (owner, verdict.delegate or owner)
+        self.may_send_as = {a for user in people for a in (*user.addresses(), *(s.lower() for s in user.send_as))}
         return AuthResult(success=True, message=verdict.reply)
 
     async def smtp_MAIL(self, arg: str | None) -> None:
@@ -310,14 +249,21 @@ class ExchangeSmtp(SMTP):
         await super().smtp_MAIL(_IGNORED_PARAMETERS.sub("", arg or ""))
 
     async def smtp_RCPT(self, arg: str | None) -> None:
-        """RCPT TO."""
-        if not await self._ordered("rcpt"):
-            await super().smtp_RCPT(_IGNORED_PARAMETERS.sub("", arg or ""))
+        """RCPT TO; orders for it are played by the handler, which knows the address."""
+        await super().smtp_RCPT(_IGNORED_PARAMETERS.sub("", arg or ""))
 
     async def smtp_DATA(self, arg: str) -> None:
-        """DATA."""
-        if not await self._ordered("data"):
+        """DATA, perhaps broken off in the midst of the text."""
+        if await self._ordered("data"):
+            return
+        order = self.world.orders.take("smtp", ("drop", "reset", "hang"), stage="body")
+        if order is None:
             await super().smtp_DATA(arg)
+            return
+        await self.push("354 Start mail input; end with <CRLF>.<CRLF>")
+        await self._reader.readexactly(int(order.number("after", 64)))
+        await self._break_off(order)
+        raise Gone
 
     async def smtp_RSET(self, arg: str) -> None:
         """RSET."""
@@ -336,18 +282,3 @@ class ExchangeSmtp(SMTP):
             self.mailbox = ""
         self.on_lost(self)
         super().connection_lost(error)
-
-    def abort(self) -> None:
-        """End the connection at once."""
-        self._cut(reset=False)
-
-
-def named_order(body: dict[str, Any]) -> dict[str, Any]:
-    """An order in its long form: `what` may be a name of the table of replies."""
-    if body.get("target") != "smtp" or body.get("what") not in NAMED:
-        return body
-    stage, text = NAMED[str(body["what"])]
-    return {**body, "what": "reply", "stage": body.get("stage", stage), "text": body.get("text", text)}
-
-
-__all__ = ["STAGES", "ExchangeSmtp", "Handler", "named_order"]

@@ -6,6 +6,7 @@ import time
 from collections import Counter, deque
 from typing import Any
 
+from qemu.m365.catalogue import CATALOGUE
 from qemu.m365.clock import SimClock
 from qemu.m365.directory import Directory
 from qemu.m365.mailstore import MailStore
@@ -42,7 +43,7 @@ class World:
     def __init__(self, redirect_uris: tuple[str, ...] = ()) -> None:
         self.clock = SimClock()
         self.directory = Directory(self.clock, redirect_uris)
-        self.orders = OrderBook()
+        self.orders = OrderBook(CATALOGUE)
         self.keys = KeyRing()
         self.issuer = TokenIssuer(self.directory, self.keys)
         self.log = RequestLog()
