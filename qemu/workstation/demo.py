@@ -65,7 +65,7 @@ In System > Notification > Mail Server enter
   Mail Server           {host}
   Port                  {smtp_port}, STARTTLS
   Authentication        Microsoft OAuth 2.0, cloud "simulated"
-  Sender Email Address  {m365["users"][0]}
+  Sender Email Address  {m365["users"][0]["upn"]}
   Client ID             {m365["client_id"]}
   Client Secret         {m365["client_secret"]}
   Tenant ID             {m365["tenant_id"]}
