@@ -207,9 +207,17 @@ def exchange(path, message, deadline):
         f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     )
     connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
-    connection.settimeout(CONNECT_DEADLINE_S)
-    connection.connect(path)
-    connection.sendall(head.encode("ascii") + body)
+    try:
+        connection.settimeout(CONNECT_DEADLINE_S)
+        connection.connect(path)
+        connection.sendall(head.encode("ascii") + body)
+        return receive(connection, deadline)
+    finally:
+        connection.close()
+
+
+def receive(connection, deadline):
+    """What comes until the answer is complete, the other side closes, or it grows too long. Raises OSError, Slow."""
     received = b""
     while len(received) <= ANSWER_LIMIT and not complete(received):
         left = deadline - monotonic()
@@ -223,7 +231,6 @@ def exchange(path, message, deadline):
         if not piece:
             break
         received += piece
-    connection.close()
     return received
 
 

@@ -25,7 +25,7 @@ export async function showLog() {
   if (byId("log-text").value.trim()) filter.set("text", byId("log-text").value.trim());
   const { events } = await get(`events?${filter}`);
   newestId = Math.max(0, ...events.map((record) => record.id));
-  byId("log-rows").replaceChildren(...events.reverse().map(row));
+  byId("log-rows").replaceChildren(...events.sort((a, b) => b.id - a.id).map(row));
 }
 
 /** A record from the stream. With a filter set, the server is asked again, since only it knows what matches. */

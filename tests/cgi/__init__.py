@@ -1,0 +1,1 @@
+"""The CGI: as a function, and as the process that the web server starts."""
