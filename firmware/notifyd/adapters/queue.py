@@ -28,7 +28,6 @@ from notifyd.adapters.queue_values import (
     KeyReused,
     QueueFull,
     QueueLimits,
-    Result,
     Submission,
     Waiting,
     clock_document,
@@ -38,6 +37,7 @@ from notifyd.adapters.queue_values import (
     pending,
     record_of,
 )
+from notifyd.core.delivery import Result
 from notifyd.core.governor import DAY_S, Sent
 from notifyd.core.instant import Instant
 from notifyd.core.outbox import (
@@ -62,7 +62,6 @@ __all__ = [
     "MailQueue",
     "QueueFull",
     "QueueLimits",
-    "Result",
     "Submission",
     "Waiting",
 ]
@@ -242,8 +241,8 @@ class MailQueue:
         ).fetchone()
         recipients = tuple(result.settled.get(r.address, r) for r in job.record.recipients)
         progressed = len(pending(recipients)) < len(pending(job.record.recipients))
-        failures = 0 if progressed else failures + int(result.blame)
-        verdict = judge(recipients, clock, deadline, failures, progressed or not result.blame, chance)
+        failures = 0 if progressed else failures + int(not result.at_once)
+        verdict = judge(recipients, clock, deadline, failures, chance, at_once=result.at_once)
         if result.wait and verdict.fate in (Fate.AGAIN, Fate.LATER):
             verdict = Verdict(Fate.LATER, max(verdict.due, clock.powered + result.wait))
         delivered = sum(r.state is RecipientState.DELIVERED for r in result.settled.values())

@@ -114,23 +114,6 @@ class Job:
     eight_bit: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What an attempt brought.
-
-    settled: the recipients about which the server said something, by address; reply: its last word.
-    problem: why the mail is not (wholly) sent, public form. blame: False when the fault lay not with this mail, so that
-    its back-off does not grow. wait: least seconds before the next try. throttle: the governor's, to be stored with it.
-    """
-
-    settled: Mapping[str, Recipient]
-    reply: str = ""
-    problem: Mapping[str, object] | None = None
-    blame: bool = True
-    wait: float = 0.0
-    throttle: Mapping[str, float] | None = None
-
-
 STATES: Mapping[Fate, MailState] = {
     Fate.SENT: MailState.SENT,
     Fate.FAILED: MailState.FAILED,

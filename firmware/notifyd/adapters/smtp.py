@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from notifyd.adapters.smtp_faults import fault_of, faults, stuff_dots, tls_context
+from notifyd.core.delivery import Outcome
 from notifyd.core.mime import unify_lines
 from notifyd.core.problem import Problem
 from notifyd.core.problems import network_problem, smtp_problem
@@ -87,24 +88,6 @@ class Envelope:
     raw: bytes
     utf8: bool = False
     eight_bit: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a transaction ended: `reply` answered `stage` and has that `meaning` for `accepted` recipients.
-
-    refused: recipients turned down for good, by address; postponed: those to be tried again.
-    unknown: the connection broke behind the final dot: the server may have taken the message.
-    """
-
-    stage: Stage
-    reply: Reply
-    meaning: Meaning
-    accepted: tuple[str, ...] = ()
-    refused: Mapping[str, Reply] = field(default_factory=dict)
-    postponed: Mapping[str, Reply] = field(default_factory=dict)
-    unknown: bool = False
-    problem: Problem | None = None
 
 
 async def probe(
@@ -300,7 +283,7 @@ class Session:
         accepted: list[str] = []
         refused: dict[str, Reply] = {}
         postponed: dict[str, Reply] = {}
-        for number, address in enumerate(recipients):
+        for address in recipients:
             reply = await self._command(f"RCPT TO:<{address}>")
             match self._meaning(reply):
                 case Meaning.DONE:
@@ -310,8 +293,7 @@ class Session:
                 case Meaning.RECONNECT:
                     raise self._refusal(reply)
                 case Meaning.SPLIT if accepted:
-                    postponed.update(dict.fromkeys(recipients[number:], reply))
-                    break
+                    break  # enough for one transaction; the rest stays for the next one
                 case _:
                     postponed[address] = reply
         return tuple(accepted), refused, postponed

@@ -153,6 +153,15 @@ class Governor:
         """The server's last word about a message came, or the connection broke: it counts from now on."""
         self._count(now, self._flying.pop(ticket))
 
+    def cancel(self, ticket: int) -> None:
+        """The message did not start after all."""
+        self._flying.pop(ticket, None)
+
+    @property
+    def flying(self) -> bool:
+        """Whether a message is in flight."""
+        return bool(self._flying)
+
     def connections(self, now: float) -> int:
         """How many connections may be open now."""
         regained = int((now - self.throttle.complained) // CALM_S)

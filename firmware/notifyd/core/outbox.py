@@ -190,20 +190,24 @@ class Verdict:
 
 
 def judge(
-    recipients: Sequence[Recipient], clock: QueueClock, deadline: float, failures: int, progressed: bool, chance: Chance
+    recipients: Sequence[Recipient],
+    clock: QueueClock,
+    deadline: float,
+    failures: int,
+    chance: Chance,
+    *,
+    at_once: bool,
 ) -> Verdict:
     """Decide what becomes of a mail from its recipients' states after an attempt.
 
-    deadline is on the active clock; failures counts the attempts that brought nothing, this one included;
-    progressed: at least one recipient was settled, so the rest is tried again at once (too many recipients for one
-    transaction is the usual reason).
+    deadline is on the active clock; failures counts the attempts in a row that settled nothing, this one included;
+    at_once: what is left may go as soon as anything may be sent.
     """
-    pending = [r for r in recipients if r.state is RecipientState.PENDING]
-    if not pending:
+    if not any(r.state is RecipientState.PENDING for r in recipients):
         delivered_all = all(r.state is RecipientState.DELIVERED for r in recipients)
         return Verdict(Fate.SENT if delivered_all else Fate.FAILED, clock.powered)
     if clock.active >= deadline:
         return Verdict(Fate.FAILED, clock.powered)
-    if progressed:
+    if at_once:
         return Verdict(Fate.AGAIN, clock.powered)
     return Verdict(Fate.LATER, clock.powered + retry_delay(failures, chance))
