@@ -9,7 +9,7 @@ import { setUpQueue, showQueue } from "./queue.js";
 import { loadSettings, setUpSettings } from "./settings.js";
 import { text } from "./strings.js";
 import { setUpTestMail } from "./testmail.js";
-import { loadRedirects, setUpToken, showStatus, showWhetherPossible, tokenStatus } from "./token.js";
+import { followSignin, loadRedirects, setUpToken, showStatus, showWhetherPossible, tokenStatus } from "./token.js";
 
 const VIEWS = { "mail-server": null, queue: showQueue, check: null, log: showLog };
 const FIRST_VIEW = "mail-server";
@@ -79,6 +79,7 @@ async function look() {
 
 function onRecord(record) {
   addRecord(record);
+  followSignin(record);
   clearTimeout(settling);
   settling = setTimeout(() => settle(record), SETTLE_MS);
 }

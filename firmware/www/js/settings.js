@@ -58,10 +58,12 @@ function take({ content, headers }) {
   edited();
 }
 
-/** What a field shows for the applied settings; before the first Apply, the method that this page is for. */
+/** What a field shows for the applied settings; before the first Apply, what this page is for: Microsoft 365. */
 function shown(name) {
-  if (!applied.applied && name === "auth") return "oauth2";
-  return String(applied[name] ?? "");
+  if (applied.applied) return String(applied[name] ?? "");
+  const cloud = applied.clouds?.find((each) => each.name === applied.cloud);
+  const suggested = { auth: "oauth2", security: "starttls", server: cloud?.smtp_host, port: cloud?.smtp_port };
+  return String(suggested[name] ?? applied[name] ?? "");
 }
 
 function fillClouds(settings) {

@@ -10,7 +10,6 @@ const HELP_AFTER_MS = 60000; // a sign-in that takes longer may be stuck at one 
 
 let status = null;
 let redirects = [];
-let signinTab = null;
 let helpTimer = 0;
 
 export function setUpToken() {
@@ -26,7 +25,6 @@ export const tokenStatus = () => status;
 // ---- Token Status ---------------------------------------------------------------------------------------------------
 
 export function showStatus(news) {
-  const before = status;
   status = news;
   const oauth = appliedSettings()?.auth === "oauth2" || news.state !== "Unconfigured";
   const [look, sentence] = text.states[news.state] ?? ["", ""];
@@ -41,7 +39,7 @@ export function showStatus(news) {
     [text.lastRenewed, news.grant_age_s === null ? "" : text.obtained(news.grant_age_s)],
   ]);
   showProblem(byId("problem"), news.problem);
-  followSignin(before, news);
+  if (news.pending) show(byId("signin-help"));
   showWhetherPossible();
 }
 
@@ -90,7 +88,6 @@ async function refresh() {
 /** Opens the tab inside the click, before anything is awaited: a tab opened later counts as a pop-up. */
 function getNewToken() {
   const tab = window.open("/opening.html", "_blank");
-  signinTab = tab;
   whileBusy(byId("get-new-token"), () => beginSignin(tab)).then(showWhetherPossible);
 }
 
@@ -122,8 +119,7 @@ function redirectChoice() {
 function offerLink(url) {
   setText(byId("token-result"), "");
   const open = (event) => {
-    signinTab = window.open(url, "_blank");
-    if (signinTab) event.preventDefault();
+    if (window.open(url, "_blank")) event.preventDefault(); // opened by script, so that it may close itself
   };
   byId("signin-link").replaceChildren(
     text.blocked,
@@ -139,16 +135,22 @@ function expectHelp() {
   }, HELP_AFTER_MS);
 }
 
-/** What the status stream says about the sign-in that is under way; the tab itself cannot tell (COOP cuts it off). */
-function followSignin(before, news) {
-  const wasOpen = Boolean(before?.pending);
-  const isOpen = Boolean(news.pending);
-  show(byId("signin-help"), isOpen || (wasOpen && news.state !== "Valid"));
-  if (!wasOpen || isOpen) return;
+const SIGNIN_ENDS = {
+  "token.retrieved": () => text.newToken,
+  "signin.failed": (record) => record.message,
+  "signin.timed_out": (record) => record.message,
+};
+
+/** What the log's stream says about the sign-in that is under way; the tab itself cannot tell (COOP cuts it off). */
+export function followSignin(record) {
+  const words = SIGNIN_ENDS[record.event];
+  if (!words) return;
   clearTimeout(helpTimer);
   show(byId("signin-link"), false);
-  setText(byId("token-result"), news.state === "Valid" && !news.problem ? text.newToken : "");
-  byId("signin-help").open = news.state !== "Valid";
+  setText(byId("token-result"), words(record));
+  const done = record.event === "token.retrieved";
+  show(byId("signin-help"), !done);
+  byId("signin-help").open = record.event === "signin.timed_out";
 }
 
 // ---- redirect URIs --------------------------------------------------------------------------------------------------
