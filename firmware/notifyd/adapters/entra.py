@@ -37,6 +37,8 @@ MAX_WORKERS = 4
 """Workers at the same time: each takes some 45 MiB for a second or two."""
 
 WORKER_MODULE = "notifyd.adapters.entra_worker"
+IMPORT_ROOT = str(Path(__file__).parents[2])
+"""The worker must be the one that came with this service, wherever that was started from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +255,11 @@ class Entra:
         """Send one request to a worker; always answers within the deadline, whatever the worker does."""
         request["key"] = str(self._key_path)
         request["deadline_s"] = self._deadline_s - WORKER_MARGIN_S
-        line = json.dumps(request).encode() + b"\n"
+        answer = await self._ask_in_time(json.dumps(request).encode() + b"\n")
+        await self._fill_spare()
+        return answer
+
+    async def _ask_in_time(self, line: bytes) -> dict[str, Any] | Failure:
         try:
             async with asyncio.timeout(self._deadline_s), self._slots:
                 return await self._ask_one(line)
@@ -261,9 +267,6 @@ class Entra:
             return _failure(FailureKind.TIMEOUT, "worker_deadline", f"no answer within {self._deadline_s:.0f} s")
         except OSError as error:
             return _failure(FailureKind.WORKER, "worker_start", error.strerror or type(error).__name__)
-        finally:
-            if self._keep_warm:
-                await self._fill_spare()
 
     async def _ask_one(self, line: bytes) -> dict[str, Any] | Failure:
         process, self._spare = self._spare, None
@@ -296,6 +299,7 @@ async def _start() -> asyncio.subprocess.Process:
         stderr=asyncio.subprocess.DEVNULL,
         limit=MAX_ANSWER,
         start_new_session=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (IMPORT_ROOT, os.environ.get("PYTHONPATH"))))},
     )
 
 

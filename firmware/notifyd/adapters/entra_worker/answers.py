@@ -37,7 +37,9 @@ TEXTS = ("scope", "client_info")
 def read_json(body: bytes, status: int) -> dict[str, Any]:
     """The JSON object of a body. Raises OperationFailed (malformed) for a captive portal's page and the like."""
     try:
-        document = json.loads(body.decode("utf-8-sig"))
+        document = json.loads(body.decode("utf-8-sig"), object_pairs_hook=_unambiguous)
+    except _Ambiguous:
+        raise malformed("duplicate_member", "the answer holds a member twice", status) from None
     except (ValueError, RecursionError):
         raise malformed("not_json", f"the answer is not JSON ({len(body)} bytes)", status) from None
     if not isinstance(document, dict):
@@ -119,6 +121,17 @@ def http_date(value: str | None) -> float | None:
         return email.utils.parsedate_to_datetime(value).timestamp() if value else None
     except (ValueError, OverflowError):
         return None
+
+
+class _Ambiguous(Exception):
+    """Two readers could take different values from the same object."""
+
+
+def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise _Ambiguous
+    return found
 
 
 def _number(value: object) -> float | None:

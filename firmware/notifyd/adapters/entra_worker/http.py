@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
 import ssl
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,6 @@ class Transport:
         self._deadline = deadline
         self._session = requests.Session()
         self._session.trust_env = False
-        self._session.max_redirects = 0
         self._session.verify = ca_file or _system_roots()
         self.hidden: frozenset[str] = frozenset()
         self.tokens: TokenAnswer | None = None
@@ -107,7 +107,8 @@ class Transport:
 
     def _read(self, response: requests.Response) -> bytes:
         body = bytearray()
-        for chunk in response.iter_content(CHUNK):
+        # read1 gives what there is: waiting for a full chunk would let a byte a second outlast the deadline.
+        while chunk := response.raw.read1(CHUNK, decode_content=True):
             body += chunk
             if len(body) > MAX_BODY:
                 raise malformed("too_long", f"the answer is longer than {MAX_BODY} bytes", response.status_code)
@@ -143,6 +144,16 @@ def _system_roots() -> str:
     return str(SYSTEM_BUNDLE) if SYSTEM_BUNDLE.is_file() else certifi.where()
 
 
+KINDS: tuple[tuple[FailureKind, Callable[[BaseException], bool]], ...] = (
+    (FailureKind.DNS, lambda link: isinstance(link, socket.gaierror)),
+    (FailureKind.TLS, lambda link: isinstance(link, ssl.SSLError)),
+    (FailureKind.TIMEOUT, lambda link: isinstance(link, TimeoutError)),
+    # The system's own errors before urllib3's, whose refused connection is a kind of timeout.
+    (FailureKind.NETWORK, lambda link: isinstance(link, OSError) and link.errno is not None),
+    (FailureKind.TIMEOUT, lambda link: isinstance(link, requests.Timeout | urllib3.exceptions.TimeoutError)),
+)
+
+
 def _network_failure(error: BaseException) -> Failure:
     """Where a request ended, from the chain of exceptions under it. Their texts name hosts and ports, never fields."""
     chain = list(_chain(error))
@@ -151,13 +162,8 @@ def _network_failure(error: BaseException) -> Failure:
             in_time = link.verify_code not in (X509_NOT_YET_VALID, X509_EXPIRED)
             kind = FailureKind.TLS if in_time else FailureKind.TLS_TIME
             return Failure(kind=kind, error="certificate", description=link.verify_message)
-    kinds: tuple[tuple[FailureKind, type[BaseException] | tuple[type[BaseException], ...]], ...] = (
-        (FailureKind.DNS, urllib3.exceptions.NameResolutionError),
-        (FailureKind.TLS, (ssl.SSLError, requests.exceptions.SSLError)),
-        (FailureKind.TIMEOUT, (requests.Timeout, TimeoutError, urllib3.exceptions.TimeoutError)),
-    )
-    for kind, types in kinds:
-        found = next((link for link in chain if isinstance(link, types)), None)
+    for kind, fits in KINDS:
+        found = next((link for link in chain if fits(link)), None)
         if found is not None:
             return Failure(kind=kind, error=type(found).__name__, description=_reason(chain))
     return Failure(kind=FailureKind.NETWORK, error=type(chain[-1]).__name__, description=_reason(chain))
