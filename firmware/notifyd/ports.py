@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from notifyd.api.access import Caller
     from notifyd.adapters.eventlog import EventLog
+    from notifyd.api.access import Caller
     from notifyd.core.eventlog import Record
 
 
@@ -49,7 +49,7 @@ class Gateway(Protocol):
         """Microsoft's redirect, as the CGI passed it on; returns the callback answer with its `status`."""
         ...
 
-    def accept_mail(
+    async def accept_mail(
         self, mail: Mapping[str, Any] | bytes, caller: Caller, options: Mapping[str, Any]
     ) -> dict[str, Any]:
         """Puts a message into the durable queue; it is on the disk when this returns."""

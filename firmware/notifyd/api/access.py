@@ -210,7 +210,9 @@ class Gatekeeper:
             source.free_at = self._clock() + delay
         self._report("auth.locked" if verdict.locked else "auth.login_failed", user, remote)
         if verdict.locked:
-            raise ApiProblem(429, "locked", verdict.message or "Too many wrong logins: this account is locked for a while.")
+            raise ApiProblem(
+                429, "locked", verdict.message or "Too many wrong logins: this account is locked for a while."
+            )
         raise ApiProblem(401, "login-failed", "The user name or the password is wrong.", headers=_SESSION_SCHEME)
 
     def _source(self, remote: str) -> _Source:
@@ -229,9 +231,7 @@ _BASIC_SCHEME = (("www-authenticate", 'Basic realm="notifyd", charset="UTF-8"'),
 def login_required(request: Request) -> ApiProblem:
     """401 with the challenge that suits the client: browsers say where they come from, programs do not."""
     browser = "sec-fetch-site" in request.headers or "origin" in request.headers
-    return ApiProblem(
-        401, "login-required", "Log in first.", headers=_SESSION_SCHEME if browser else _BASIC_SCHEME
-    )
+    return ApiProblem(401, "login-required", "Log in first.", headers=_SESSION_SCHEME if browser else _BASIC_SCHEME)
 
 
 def cookie(request: Request) -> str:

@@ -1,4 +1,4 @@
-"""The application behind a socket: finds the operation, lets the gatekeeper decide, checks the body, calls the handler."""
+"""The application behind a socket: finds the operation, asks the gatekeeper, checks the body, calls the handler."""
 
 from __future__ import annotations
 

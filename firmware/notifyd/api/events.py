@@ -84,7 +84,7 @@ OPERATIONS = (
         "GET",
         "/api/v1/events",
         "getEvents",
-        "The System log; with `Accept: text/event-stream` (or `follow=1`) as a live stream that resumes by Last-Event-ID",
+        "The System log; with `Accept: text/event-stream` (or `follow=1`) live, resuming by Last-Event-ID",
         get_events,
         "events",
         {200: Answer("Records in the order of their ids; as a stream, one server-sent event each.", LIST)},

@@ -61,9 +61,7 @@ OPERATIONS = (
         body=record({"force": {"type": "boolean"}}, []),
         body_required=False,
     ),
-    Operation(
-        "DELETE", "/api/v1/token", "forgetToken", "Forgets the grant", forget, "token", {200: STATUS_ANSWER}
-    ),
+    Operation("DELETE", "/api/v1/token", "forgetToken", "Forgets the grant", forget, "token", {200: STATUS_ANSWER}),
     Operation(
         "GET",
         "/api/v1/redirect-uris",

@@ -14,6 +14,7 @@ import socket
 import struct
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Protocol
 from urllib.parse import unquote_to_bytes
 
@@ -38,6 +39,9 @@ class BodyLimit:
 
     size: int = 64 * 1024
     deadline_s: float = 10.0
+
+
+SMALL_BODY = BodyLimit()
 
 
 class Application(Protocol):
@@ -191,7 +195,10 @@ class _Connection:
             headers.append(("content-length", str(len(response.body))))
         if close or self._h11.their_state is h11.MUST_CLOSE:
             headers.append(("connection", "close"))
-        data = self._h11.send(h11.Response(status_code=response.status, headers=headers)) or b""
+        data = (
+            self._h11.send(h11.Response(status_code=response.status, headers=headers, reason=_reason(response.status)))
+            or b""
+        )
         if response.body and not head_only and response.status not in (204, 304):
             data += self._h11.send(h11.Data(data=response.body)) or b""
         data += self._h11.send(h11.EndOfMessage()) or b""
@@ -211,7 +218,9 @@ class _Connection:
 
     async def _write_stream(self, headers: list[tuple[str, str]], stream: Stream) -> None:
         async with aclosing(stream.chunks) as chunks:  # type: ignore[type-var]  # every stream here is a generator
-            await self._write(self._h11.send(h11.Response(status_code=stream.status, headers=headers)))
+            await self._write(
+                self._h11.send(h11.Response(status_code=stream.status, headers=headers, reason=_reason(stream.status)))
+            )
             async for chunk in chunks:
                 await self._write(self._h11.send(h11.Data(data=chunk)))
 
@@ -291,6 +300,10 @@ class HttpServer:
 
 def _peer_of(sock: socket.socket) -> Peer:
     return Peer(*_UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)))
+
+
+def _reason(status: int) -> bytes:
+    return HTTPStatus(status).phrase.encode("ascii")
 
 
 def _too_large(limit: BodyLimit) -> ApiProblem:

@@ -59,10 +59,10 @@ async def accept(call: Call) -> Response:
     if call.request.media_type == RFC822:
         mail = call.request.body
         call.request.body = b""  # the queue keeps the only copy
-        return answer(call.gateway.accept_mail(mail, call.caller, options), 202)
+        return answer(await call.gateway.accept_mail(mail, call.caller, options), 202)
     body = dict(call.body)
     options["idempotency_key"] = body.pop("idempotency_key", "") or options["idempotency_key"]
-    return answer(call.gateway.accept_mail(body, call.caller, options), 202)
+    return answer(await call.gateway.accept_mail(body, call.caller, options), 202)
 
 
 def _idempotency_key(call: Call) -> str:
@@ -73,7 +73,7 @@ def _idempotency_key(call: Call) -> str:
 
 
 async def send_test(call: Call) -> Response:
-    return answer(call.gateway.accept_mail({"to": call.body["to"]}, call.caller, {"kind": "test"}), 202)
+    return answer(await call.gateway.accept_mail({"to": call.body["to"]}, call.caller, {"kind": "test"}), 202)
 
 
 async def list_mail(call: Call) -> Response:
@@ -127,7 +127,9 @@ OPERATIONS = (
         query={
             "priority": {**_PRIORITY, "description": "for message/rfc822"},
             "kind": {"type": "string", "enum": ["message", "alert", "report"], "description": "for message/rfc822"},
-            "recipients": text("for message/rfc822: envelope recipients, comma-separated, instead of its headers'", 4000),
+            "recipients": text(
+                "for message/rfc822: envelope recipients, comma-separated, instead of its headers'", 4000
+            ),
         },
         headers={"Idempotency-Key": "The same key means the same message: it is accepted once."},
     ),
@@ -158,7 +160,13 @@ OPERATIONS = (
         "POST", "/api/v1/mail/hold", "holdMail", "Holds all mail", hold, "mail", {200: Answer("Mail is held.", HOLD)}
     ),
     Operation(
-        "POST", "/api/v1/mail/release", "releaseMail", "Lets mail flow", release, "mail", {200: Answer("It flows.", HOLD)}
+        "POST",
+        "/api/v1/mail/release",
+        "releaseMail",
+        "Lets mail flow",
+        release,
+        "mail",
+        {200: Answer("It flows.", HOLD)},
     ),
     Operation(
         "GET",

@@ -15,10 +15,10 @@ from notifyd.api.wire import EVENT_STREAM
 _DESCRIPTION = """\
 Notification service of the gateway: the Microsoft 365 token, the mail queue, the daily report and the System log.
 
-On the Unix socket `admin.sock` the socket's permissions decide who may call. Under `https://<LAN address>/` a call needs
-the session cookie that `POST /api/v1/session` sets, or a Basic login, and a changing one must come from the same origin.
-Errors are RFC 9457 problem documents; field errors are in `errors` as JSON pointers. JSON is read strictly: a duplicate
-or unknown key is an error, and a refused call changes nothing."""
+On the Unix socket `admin.sock` the socket's permissions decide who may call. Under `https://<LAN address>/` a call
+needs the session cookie that `POST /api/v1/session` sets, or a Basic login, and a changing one must come from the same
+origin. Errors are RFC 9457 problem documents; field errors are in `errors` as JSON pointers. JSON is read strictly: a
+duplicate or unknown key is an error, and a refused call changes nothing."""
 _TAGS = {
     "status": "What the page shows",
     "settings": "The mail server page",
@@ -121,7 +121,9 @@ def _parameters(operation: Operation) -> list[dict[str, Any]]:
     ]
     for name, schema in operation.query.items():
         shown = {key: value for key, value in schema.items() if key != "description"}
-        found.append({"name": name, "in": "query", "schema": _schema(shown), "description": schema.get("description", "")})
+        found.append(
+            {"name": name, "in": "query", "schema": _schema(shown), "description": schema.get("description", "")}
+        )
     for name, description in operation.headers.items():
         found.append({"name": name, "in": "header", "schema": {"type": "string"}, "description": description})
     return found

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 from notifyd.api import strictjson
-from notifyd.api.http import BodyLimit
+from notifyd.api.http import SMALL_BODY, BodyLimit
 from notifyd.api.strictjson import FieldErrors, Schema
 from notifyd.api.wire import JSON, ApiProblem, Request, Response, Stream
 
@@ -76,7 +76,7 @@ class Operation:
     body: Schema | None = None
     body_required: bool = True
     raw_bodies: tuple[str, ...] = ()
-    limit: BodyLimit = BodyLimit()
+    limit: BodyLimit = SMALL_BODY
     query: Mapping[str, Schema] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
 
@@ -190,4 +190,6 @@ def invalid(errors: FieldErrors) -> ApiProblem:
     """A 422 that names each field (RFC 9110 §15.5.21)."""
     first_pointer, first_detail = errors[0]
     where = first_pointer.removeprefix("/") or "the body"
-    return ApiProblem(422, "invalid", f"{where} {first_detail}.", title="Some values cannot be used", errors=errors[:64])
+    return ApiProblem(
+        422, "invalid", f"{where} {first_detail}.", title="Some values cannot be used", errors=errors[:64]
+    )

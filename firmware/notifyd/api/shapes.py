@@ -123,7 +123,19 @@ MAIL_RECORD = {
         "finished_at": WALL,
         "submitter": {"type": "string"},
     },
-    "required": ["id", "state", "kind", "priority", "from", "to", "subject", "size", "created_at", "attempts", "outcome"],
+    "required": [
+        "id",
+        "state",
+        "kind",
+        "priority",
+        "from",
+        "to",
+        "subject",
+        "size",
+        "created_at",
+        "attempts",
+        "outcome",
+    ],
 }
 
 PROBLEM_DOCUMENT = {

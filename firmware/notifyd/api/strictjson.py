@@ -22,7 +22,17 @@ _CHECKED = {
     "type", "enum", "const", "properties", "required", "additionalProperties", "items", "minItems", "maxItems",
     "minLength", "maxLength", "minimum", "maximum", "pattern", "anyOf",
 }  # fmt: skip
-_WORDS = _CHECKED | {"title", "description", "format", "default", "examples", "writeOnly", "readOnly", "x-multiline", "$ref"}
+_WORDS = _CHECKED | {
+    "title",
+    "description",
+    "format",
+    "default",
+    "examples",
+    "writeOnly",
+    "readOnly",
+    "x-multiline",
+    "$ref",
+}
 _TYPES: dict[str, tuple[type, ...]] = {
     "object": (dict,),
     "array": (list,),
@@ -37,7 +47,7 @@ _CONTROL_IN_TEXT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
 def parse(body: bytes) -> Any:
-    """The value of a JSON text (RFC 8259); raises ApiProblem 400 for anything that two readers could take differently."""
+    """The value of a JSON text (RFC 8259); raises ApiProblem 400 for what two readers could take differently."""
     try:
         value = json.loads(
             body.decode("utf-8"), object_pairs_hook=_no_duplicates, parse_constant=_no_constant, parse_float=_finite

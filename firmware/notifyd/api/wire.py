@@ -24,6 +24,9 @@ class Peer(NamedTuple):
     gid: int
 
 
+NOBODY = Peer(0, -1, -1)
+
+
 @dataclass(slots=True)
 class Request:
     """One complete request; `parameters` are the values of the path template's placeholders."""
@@ -33,7 +36,7 @@ class Request:
     query: str
     headers: Mapping[str, str]
     body: bytes = b""
-    peer: Peer = Peer(0, -1, -1)
+    peer: Peer = NOBODY
     parameters: Mapping[str, str] = field(default_factory=dict)
 
     def header(self, name: str) -> str:

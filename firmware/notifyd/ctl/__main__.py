@@ -1,7 +1,7 @@
 """notifyctl: what the page can do, for scripts and for administrators on the console.
 
-Secrets are never taken from the command line (every user can read it in /proc): from a file, standard input or a prompt.
-Standard output carries the result only, as JSON with `--json`; everything else goes to standard error.
+Secrets are never taken from the command line (every user can read it in /proc): from a file, standard input or a
+prompt. Standard output carries the result only, as JSON with `--json`; everything else goes to standard error.
 """
 
 from __future__ import annotations
@@ -24,6 +24,18 @@ from notifyd.ctl.client import Client, Reply, Unreachable
 OUTCOME_DEADLINE_S = 120.0
 POLL_S = 0.5
 MAX_SECRET = 1024
+SETTINGS = (
+    "server",
+    "port",
+    "security",
+    "auth",
+    "cloud",
+    "sender",
+    "client_id",
+    "tenant_id",
+    "username",
+    "secret_expires_on",
+)
 
 
 class Exit(IntEnum):
@@ -52,16 +64,20 @@ def main(arguments: list[str] | None = None) -> int:
         run: Callable[[argparse.Namespace, Client], Exit] = options.run
         return run(options, Client(options.socket))
     except _Ends as end:
-        print(f"notifyctl: {end}", file=sys.stderr)
+        _complain(end)
         return end.status
     except Unreachable as error:
-        print(f"notifyctl: {error}", file=sys.stderr)
+        _complain(error)
         return Exit.UNAVAILABLE
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.OK
+
+
+def _complain(what: object) -> None:
+    sys.stderr.write(f"notifyctl: {what}\n")
 
 
 def _expect(reply: Reply) -> Any:
@@ -72,7 +88,8 @@ def _expect(reply: Reply) -> Any:
 
 
 def _print(options: argparse.Namespace, document: Any, text: Callable[[Any], str]) -> None:
-    print(json.dumps(document, ensure_ascii=False) if options.json else text(document), flush=True)
+    sys.stdout.write((json.dumps(document, ensure_ascii=False) if options.json else text(document)) + "\n")
+    sys.stdout.flush()
 
 
 def _status(options: argparse.Namespace, client: Client) -> Exit:
@@ -82,11 +99,8 @@ def _status(options: argparse.Namespace, client: Client) -> Exit:
 
 
 def _apply(options: argparse.Namespace, client: Client) -> Exit:
-    names = (
-        "server", "port", "security", "auth", "cloud", "sender", "client_id", "tenant_id", "username", "secret_expires_on",
-    )  # fmt: skip
     settings, headers = _current_settings(client)
-    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    given = {name: getattr(options, name) for name in SETTINGS if getattr(options, name) is not None}
     if options.file:
         given = {**_read_json(options.file), **given}
     settings.update(given)
@@ -134,8 +148,7 @@ def _read_secret(source: str, name: str) -> str:
 def _authorize(options: argparse.Namespace, client: Client) -> Exit:
     body = {"redirect_uri": options.redirect_uri} if options.redirect_uri else {}
     document = _expect(client.call("POST", "/api/v1/token/authorize", body))
-    _print(options, document, lambda begun: f"Open this address in a browser, before {show.wall(begun['expires_at'])}:\n"
-           f"{begun['authorize_url']}")  # fmt: skip
+    _print(options, document, show.begun)
     return Exit.OK
 
 
@@ -156,7 +169,12 @@ def _send(options: argparse.Namespace, client: Client) -> Exit:
         reply = client.call("POST", "/api/v1/mail/test", {"to": options.to[0]})
     else:
         headers = {"Idempotency-Key": options.idempotency_key} if options.idempotency_key else {}
-        mail = {"to": options.to, "subject": options.subject or "", "text": sys.stdin.read(), "priority": options.priority}
+        mail = {
+            "to": options.to,
+            "subject": options.subject or "",
+            "text": sys.stdin.read(),
+            "priority": options.priority,
+        }
         reply = client.call("POST", "/api/v1/mail", mail, headers=headers)
     accepted = _expect(reply)
     if not options.wait:
@@ -229,7 +247,11 @@ def _bundle(options: argparse.Namespace, client: Client) -> Exit:
         Path(options.output).write_bytes(archive)
     except OSError as error:
         raise _Ends(Exit.PROBLEM, f"cannot write {options.output}: {error.strerror}") from error
-    _print(options, {"written": options.output, "bytes": len(archive)}, lambda done: f"{done['written']}: {done['bytes']} bytes")
+    _print(
+        options,
+        {"written": options.output, "bytes": len(archive)},
+        lambda done: f"{done['written']}: {done['bytes']} bytes",
+    )
     return Exit.OK
 
 
@@ -255,7 +277,9 @@ def _parser() -> argparse.ArgumentParser:
     command("forget", _forget, "forget the grant")
     _send_arguments(command("send", _send, "send a message; its text is read from standard input"))
     queue = command("queue", _queue, "look at the mail queue, or change it")
-    queue.add_argument("action", nargs="?", default="list", choices=("list", "show", "retry", "delete", "hold", "release"))
+    queue.add_argument(
+        "action", nargs="?", default="list", choices=("list", "show", "retry", "delete", "hold", "release")
+    )
     queue.add_argument("id", nargs="?")
     queue.add_argument("--state", choices=("ready", "sending", "held", "deferred", "sent", "failed"))
     _events_arguments(command("events", _events, "show the System log"))
@@ -279,8 +303,12 @@ def _apply_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tenant-id")
     parser.add_argument("--username")
     parser.add_argument("--secret-expires-on", metavar="DATE")
-    parser.add_argument("--secret-file", metavar="FILE", help="file with the client secret; - asks, or reads standard input")
-    parser.add_argument("--password-file", metavar="FILE", help="file with the mail password; - asks, or reads standard input")
+    parser.add_argument(
+        "--secret-file", metavar="FILE", help="file with the client secret; - asks, or reads standard input"
+    )
+    parser.add_argument(
+        "--password-file", metavar="FILE", help="file with the mail password; - asks, or reads standard input"
+    )
 
 
 def _send_arguments(parser: argparse.ArgumentParser) -> None:

@@ -48,7 +48,9 @@ def status(document: Mapping[str, Any]) -> str:
 
 def mail(document: Mapping[str, Any]) -> str:
     recipients = ", ".join(clean(address) for address in document["to"])
-    lines = [f"{document['id']}  {document['state']:<8} {document['kind']:<7} to {recipients}: {clean(document['subject'])}"]
+    lines = [
+        f"{document['id']}  {document['state']:<8} {document['kind']:<7} to {recipients}: {clean(document['subject'])}"
+    ]
     outcome = document.get("outcome") or {}
     if outcome.get("reply"):
         lines.append(f"    server said {clean(outcome['reply'])}")
@@ -67,6 +69,11 @@ def queue(document: Mapping[str, Any]) -> str:
 
 def event(document: Mapping[str, Any]) -> str:
     return f"{document['time']}  {document['level']:<8} {document['event']:<22} {clean(document['message'])}"
+
+
+def begun(document: Mapping[str, Any]) -> str:
+    until = wall(document["expires_at"])
+    return f"Open this address in a browser, before {until}:\n{document['authorize_url']}"
 
 
 def diagnosis(document: Mapping[str, Any]) -> str:

@@ -1,0 +1,72 @@
+"""The support bundle: what support needs to understand a gateway, made only of what may be shown.
+
+Redacted by construction: it holds what the API already shows (which never includes a secret), versions and limits. No
+file of the data directory goes in, no mail body, no environment. Imported only when asked for.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import platform
+import resource
+import ssl
+import sys
+import tarfile
+import time
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from notifyd import __version__
+from notifyd.core.redact import redact_text
+
+if TYPE_CHECKING:
+    from notifyd.gateway import LiveGateway
+
+MAX_EVENTS = 1000
+LIBRARIES = ("transitions", "msal", "cryptography", "pyroute2-minimal", "structlog", "h11", "aiosmtplib", "jinja2")
+
+
+def make(gateway: LiveGateway, mail: dict[str, Any]) -> bytes:
+    """The archive, a gzipped tar of JSON files."""
+    settings, _ = gateway.settings()
+    records = sorted(gateway.events.query(limit=MAX_EVENTS), key=lambda record: record.id)
+    documents: dict[str, Any] = {
+        "status.json": gateway.status(),
+        "settings.json": settings,
+        "redirect-uris.json": gateway.redirect_uris(),
+        "queue.json": mail,
+        "versions.json": versions(),
+        "process.json": process(),
+    }
+    files = {name: json.dumps(document, indent=1, default=str).encode() for name, document in documents.items()}
+    files["events.jsonl"] = b"".join(json.dumps(record.as_json()).encode() + b"\n" for record in records)
+    return _archive({name: redact_text(content.decode()).encode() for name, content in files.items()})
+
+
+def versions() -> dict[str, str]:
+    """Versions of notifyd, of Python and of the libraries."""
+    found = {"notifyd": __version__, "python": sys.version.split()[0], "openssl": ssl.OPENSSL_VERSION}
+    found["system"] = f"{platform.system()} {platform.release()} {platform.machine()}"
+    for name in LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "absent"
+    return found
+
+
+def process() -> dict[str, float]:
+    """What the process has cost so far."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return {"max_rss_kib": usage.ru_maxrss, "user_s": usage.ru_utime, "system_s": usage.ru_stime, "wall": time.time()}
+
+
+def _archive(files: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(f"notifyd-support/{name}")
+            entry.size, entry.mtime, entry.mode = len(content), int(time.time()), 0o600
+            archive.addfile(entry, io.BytesIO(content))
+    return buffer.getvalue()
