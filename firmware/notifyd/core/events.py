@@ -8,23 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import IntEnum, StrEnum
+from enum import StrEnum
 
 from notifyd.core.problem import Problem
 from notifyd.core.secret import Secret
+from notifyd.core.settings import Change as Change
 from notifyd.core.settings import Settings
 
 SIGNIN_DEADLINE_S = 600.0
 """Microsoft's authorization code lives about ten minutes, and faults shown on its own pages never come back to us."""
-
-
-class Change(IntEnum):
-    """How deep a change of the settings cuts; the greater one wins."""
-
-    NONE = 0
-    COSMETIC = 1
-    SECRET = 2
-    IDENTITY = 3
 
 
 class FailureKind(StrEnum):
@@ -76,7 +68,7 @@ class Failure:
 class GrantResult:
     """A token answer, already sealed for the store.
 
-    claims: the id_token's claims that were checked (aud, iss, tid, exp, preferred_username, email, …); empty on a refresh.
+    claims: the id_token's claims (aud, iss, tid, exp, preferred_username, email, …); empty on a refresh.
     sealed: opaque bytes for the slot; only the worker can read them.
     """
 

@@ -45,7 +45,7 @@ class Trigger(StrEnum):
     REFRESH_REQUESTED = "refresh_requested"
     REFRESHED = "refreshed"
     REFRESH_FAILED = "refresh_failed"
-    TOKEN_ENDED = "token_ended"
+    TOKEN_ENDED = "token_ended"  # noqa: S105  # the name of a fact
     PROBE_FINISHED = "probe_finished"
     MAIL_OUTCOME = "mail_outcome"
     GRANT_FORGOTTEN = "grant_forgotten"
@@ -159,12 +159,16 @@ TABLE: Mapping[Trigger, Mapping[State, Cell]] = {
 }  # fmt: skip
 
 
+class UndecidedPair(Exception):
+    """The table has a pair that nobody has decided."""
+
+
 def check_table(table: Mapping[Trigger, Mapping[State, Cell]]) -> None:
-    """Raise ValueError naming the first pair that nobody has decided."""
+    """Raise UndecidedPair naming the first pair that nobody has decided."""
     for trigger in Trigger:
         for state in State:
             if not isinstance(table.get(trigger, {}).get(state), Move | Stay | FallBack | Refuse):
-                raise ValueError(f"undecided: {trigger} in {state}")
+                raise UndecidedPair(f"undecided: {trigger} in {state}")
 
 
 check_table(TABLE)

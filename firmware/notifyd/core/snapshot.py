@@ -27,6 +27,7 @@ class HeldGrant:
 
     signed_in_wall: when the administrator signed in; survives renewals. obtained: when the access token came.
     expires_boot: the end of the access token. lifetime_s: its whole life, as Microsoft gave it.
+    is_sender: False when another account than the sender signed in (shared mailbox, Send As, or a mistake).
     """
 
     account: str
@@ -37,6 +38,7 @@ class HeldGrant:
     obtained: Instant
     expires_boot: float
     lifetime_s: float
+    is_sender: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""The agent's decisions, one module per subject; `notifyd.core.agent.Agent` joins them."""
