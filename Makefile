@@ -51,8 +51,14 @@ $(STAMPS)/dev: $(STAMPS)/sim requirements/dev.txt
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/dev.txt
 	@touch $@
 
+# The two conflict as packages and would replace the machine's own logging: unpacked, not installed.
+$(STAMPS)/collectors: $(STAMPS)/apt-run tests/collectors/install.sh
+	@echo "Unpacking Debian's rsyslog and syslog-ng for the tests"
+	@tests/collectors/install.sh build/collectors >build/collectors.log 2>&1 || { cat build/collectors.log >&2; exit 1; }
+	@touch $@
+
 .PHONY: setup
-setup: $(STAMPS)/dev $(STAMPS)/apt-test ## Install all that tests and figures need
+setup: $(STAMPS)/dev $(STAMPS)/apt-test $(STAMPS)/collectors ## Install all that tests and figures need
 
 .PHONY: lock
 lock: $(STAMPS)/dev ## Re-resolve the locked requirements (UPGRADE=1 takes newer releases)

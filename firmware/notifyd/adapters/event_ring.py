@@ -130,6 +130,11 @@ class EventRing:
         sql, values = _statement(query)
         return [_record(row, boots) for row in self._db.execute(sql, values)]
 
+    def count_matching(self, query: Query) -> int:
+        """How many records the query accepts, whatever its limit."""
+        clause, values = _clause(query)
+        return self._scalar(" ".join(("SELECT count(*) FROM events", clause)), *values)
+
     def oldest(self) -> tuple[int, float] | None:
         """Id and time of the oldest record held."""
         row = self._db.execute("SELECT id, time FROM events ORDER BY id LIMIT 1").fetchone()
@@ -314,14 +319,18 @@ def _record(row: Sequence[object], boots: Mapping[int, str]) -> Record:
 
 def _statement(query: Query) -> tuple[str, list[object]]:
     """The SELECT of a query. Conditions use the rowid order, so that the limit ends the scan early."""
+    clause, values = _clause(query)
+    order = "ASC" if query.oldest_first else "DESC"
+    return " ".join((_SELECT, clause, f"ORDER BY id {order} LIMIT ?")), [*values, query.limit]
+
+
+def _clause(query: Query) -> tuple[str, list[object]]:
     where: list[str] = []
     values: list[object] = []
     for condition, value in _conditions(query):
         where.append(condition)
         values.extend(value)
-    order = "ASC" if query.oldest_first else "DESC"
-    parts = [_SELECT, "WHERE " + " AND ".join(where) if where else "", f"ORDER BY id {order} LIMIT ?"]
-    return " ".join(parts), [*values, query.limit]
+    return ("WHERE " + " AND ".join(where) if where else "", values)
 
 
 def _conditions(query: Query) -> Iterator[tuple[str, Iterable[object]]]:

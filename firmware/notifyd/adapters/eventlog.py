@@ -190,6 +190,23 @@ class EventLog:
                 if self.last_id == seen:
                     await self._news()
 
+    async def news_after(self, identifier: int) -> bool:
+        """Waits for a record with a larger id: True when there is one, False when the log has been closed."""
+        while self.last_id <= identifier and not self._closed:
+            await self._news()
+        return not self._closed
+
+    def count(self, *, after: int, upto: int, level: Level | None = None) -> int:
+        """How many records have ids in (after, upto] and are this urgent or more."""
+        query = Query(after=after, before=upto + 1, level=level)
+        stored = 0
+        if self._ring is not None:
+            try:
+                stored = self._ring.count_matching(query)
+            except sqlite3.Error as fault:
+                self._ring_failed(fault)
+        return stored + sum(map(query.accepts, self._pending))
+
     def count_by_level(self, since: float, until: float) -> dict[tuple[str, Level], int]:
         """How many records of each (category, level) fall in a span of wall-clock time."""
         counts: dict[tuple[str, Level], int] = {}
