@@ -22,6 +22,7 @@ from pathlib import Path
 
 from notifyd.core.secret import Secret
 
+IMPORT_ROOT = Path(__file__).resolve().parents[2]
 SERVICE = "notifyd"
 SYSTEM_SERVICES = Path("/etc/pam.d")
 DENY_AFTER = 5
@@ -186,11 +187,11 @@ def _minutes(count: int) -> str:
 
 def service_text(admins: Path, tally: Path) -> str:
     """The PAM service (pam.d(5)) for the password file `admins` and the directory `tally` of failure counts."""
-    lock = f"dir={tally} deny={DENY_AFTER} unlock_time={UNLOCK_AFTER_S}"
+    lock = f"nodelay dir={tally} deny={DENY_AFTER} unlock_time={UNLOCK_AFTER_S}"
     return (
         f"auth    requisite                  pam_faillock.so preauth {lock}\n"
         f"auth    [success=1 default=ignore] pam_pwdfile.so nodelay pwdfile={admins}\n"
-        f"auth    [default=die]              pam_faillock.so authfail nodelay {lock}\n"
+        f"auth    [default=die]              pam_faillock.so authfail {lock}\n"
         f"auth    required                   pam_faillock.so authsucc {lock}\n"
         "account required                   pam_permit.so\n"
     )
@@ -207,8 +208,9 @@ def admin_names(admins: Path) -> frozenset[str]:
 
 def worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """What the worker needs to start, and nothing that could change what is loaded into it."""
-    kept = ("PATH", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX")
-    return {name: environment[name] for name in kept if name in environment} | {"LC_ALL": "C.UTF-8"}
+    kept = ("PATH", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX")
+    own = {"PYTHONPATH": str(IMPORT_ROOT), "LC_ALL": "C.UTF-8"}
+    return {name: environment[name] for name in kept if name in environment} | own
 
 
 def find_nss_wrapper() -> Path | None:
