@@ -239,6 +239,10 @@ class Mailer:
         self._works = None
         self._lift(Reason.LOGIN, Reason.ACCOUNT)
 
+    def wake(self) -> None:
+        """Look again now; always safe."""
+        self._woken.set()
+
     def wan_up(self) -> None:
         """The way out is back: try at once."""
         self._outage = _Outage()
@@ -485,7 +489,8 @@ class Mailer:
                 self._refused(problem, breaker=breaker)
             case complaint if complaint in COMPLAINTS:
                 self._slow = problem
-                throttle = self._governor.complained(COMPLAINTS[complaint], self._queue.clock().powered)
+                others = sum(other is not lane and other.session is not None for other in self._lanes)
+                throttle = self._governor.complained(COMPLAINTS[complaint], self._queue.clock().powered, others)
                 self._begin_trouble(problem)
                 if store:
                     self._queue.save_document("throttle", throttle.as_json())

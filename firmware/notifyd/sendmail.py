@@ -10,6 +10,7 @@ later, 77 not allowed.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sys
@@ -205,10 +206,8 @@ def _exchange(sent: bytes) -> tuple[int, bytes]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(ANSWER_S)
         connection.connect(path)
-        try:
+        with contextlib.suppress(BrokenPipeError):  # refused before the end of a long message: the answer tells why
             connection.sendall(sent)
-        except BrokenPipeError:
-            pass  # refused before the end of a long message: the answer tells why
         answer = b""
         while chunk := connection.recv(65_536):
             answer += chunk

@@ -167,20 +167,21 @@ class Governor:
         regained = int((now - self.throttle.complained) // CALM_S)
         return max(1, min(self.limits.connections, self.throttle.connections + max(regained, 0)))
 
-    def complained(self, complaint: Complaint, now: float) -> Throttle:
-        """The server said "too much": slow down, and return what to store."""
+    def complained(self, complaint: Complaint, now: float, others: int = 0) -> Throttle:
+        """The server said "too much": slow down, and return what to store.
+
+        others: connections of ours that are open besides the one that was refused; with them one fewer is enough.
+        """
         strikes = self.throttle.strikes + 1
-        first, longest = _PAUSES[complaint]
-        pause = min(first * 2.0 ** min(strikes - 1, 10), longest)
         throttle = replace(self.throttle, strikes=strikes)
         if complaint is Complaint.CONNECTIONS:
-            allowed = self.connections(now)
-            throttle = replace(throttle, connections=max(1, allowed - 1), complained=now)
-            if allowed > 1:  # one fewer may already be enough: no pause for the rest
-                self.throttle = throttle
-                return throttle
-        self.throttle = replace(throttle, until=max(throttle.until, now + pause))
-        return self.throttle
+            throttle = replace(throttle, connections=max(1, min(self.connections(now) - 1, others)), complained=now)
+        if complaint is not Complaint.CONNECTIONS or not others:
+            first, longest = _PAUSES[complaint]
+            pause = min(first * 2.0 ** min(strikes - 1, 10), longest)
+            throttle = replace(throttle, until=max(throttle.until, now + pause))
+        self.throttle = throttle
+        return throttle
 
     def succeeded(self) -> bool:
         """A message went through; True when that ended a row of complaints, so that `throttle` has to be stored."""
