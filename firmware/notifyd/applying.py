@@ -148,16 +148,15 @@ class Applying:
         except StoreFailed as error:
             service.fail(str(error))
             raise ApiProblem(503, "storage-failed", "The storage failed; the service starts anew.") from error
-        service.parts.events.emit(
+        if service.gate is not None:
+            service.gate.settings_changed()
+        service.post(
+            SettingsApplied(candidate.settings, parsed.change, bool(candidate.sealed_secret)),
             "settings.applied",
             user=caller.user or "local",
             remote=caller.remote or None,
-            change=parsed.change.name.lower(),
             changed=", ".join(_changed(before, parsed)) or "nothing",
         )
-        if service.gate is not None:
-            service.gate.settings_changed()
-        service.post(SettingsApplied(candidate.settings, parsed.change, bool(candidate.sealed_secret)))
 
 
 def etag_of(stored: StoredSettings | None) -> str:

@@ -122,9 +122,11 @@ class LiveGateway:
             raise ApiProblem(409, "changed-meanwhile", "The settings were changed meanwhile: try again.")
         expires_at = now().wall + facts.SIGNIN_DEADLINE_S
         service.signins.add(begun)
-        service.post(facts.SigninStarted(begun.signin_id, generation))
-        self.events.emit(
-            "signin.started", user=caller.user or "local", remote=caller.remote or None, expires_at=expires_at
+        service.post(
+            facts.SigninStarted(begun.signin_id, generation),
+            "signin.started",
+            user=caller.user or "local",
+            remote=caller.remote or None,
         )
         return {"authorize_url": begun.authorize_url, "expires_at": expires_at}
 
@@ -149,7 +151,9 @@ class LiveGateway:
                 await service.settled()
 
     def forget(self, caller: Caller) -> None:
-        self._service.post(facts.GrantForgotten())
+        self._service.post(
+            facts.GrantForgotten(), "token.forgotten", user=caller.user or "local", remote=caller.remote or None
+        )
 
     async def signin_answered(self, params: Mapping[str, str], server_addr: str, remote: str) -> dict[str, Any]:
         service, state = self._service, params["state"]

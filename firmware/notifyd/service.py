@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from notifyd.adapters.clock import boot_id, now
@@ -74,6 +74,15 @@ class Parts:
     clouds: Mapping[str, Cloud]
 
 
+@dataclass(frozen=True, slots=True)
+class _Posted:
+    """A fact with what its sender knows of the event that follows from it."""
+
+    fact: events.Event
+    event: str = ""
+    fields: Mapping[str, object] = field(default_factory=dict)
+
+
 class Service:
     """The actor. Use it from the event loop's thread only."""
 
@@ -87,7 +96,7 @@ class Service:
         self._slot: Slot | None = parts.vault.load()
         self._access_token: Secret | None = None
         self._at_microsoft = asyncio.Lock()  # one-time refresh tokens: two renewals at once would end the grant
-        self._facts: deque[events.Event] = deque()
+        self._facts: deque[_Posted] = deque()
         self._deciding = False
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -99,19 +108,21 @@ class Service:
 
     # ---- facts in ---------------------------------------------------------------------------------------------------
 
-    def post(self, fact: events.Event) -> None:
+    def post(self, fact: events.Event, event: str = "", /, **fields: object) -> None:
         """Takes one fact. Everything that it decides is done when this returns, except what takes time.
 
+        fields: what the caller knows beyond the agent (who, from where), added to the `event` that follows.
         Raises StoreFailed when the storage failed; the service then ends.
         """
-        self._facts.append(fact)
+        self._facts.append(_Posted(fact, event, fields))
         if self._deciding:
             return
         self._deciding = True
         try:
             while self._facts:
-                for command in self.agent.handle(self._facts.popleft(), now()):
-                    self._carry_out(command)
+                posted = self._facts.popleft()
+                for command in self.agent.handle(posted.fact, now()):
+                    self._carry_out(command, posted)
         except StoreFailed as error:
             self.fail(f"the storage failed: {error}")
             raise
@@ -141,7 +152,7 @@ class Service:
 
     # ---- commands out -----------------------------------------------------------------------------------------------
 
-    def _carry_out(self, command: commands.Command) -> None:
+    def _carry_out(self, command: commands.Command, posted: _Posted) -> None:
         match command:
             case commands.Redeem(signin_id, generation):
                 self._ask(self._redeem(signin_id, generation))
@@ -170,18 +181,18 @@ class Service:
                 if self.gate is not None:
                     self.gate.release()
             case commands.Emit(event, level, fields):
-                self.parts.events.emit(event, level=level.value, **dict[str, Any](fields))
+                more = posted.fields if event == posted.event else {}
+                self.parts.events.emit(event, level=level.value, **dict[str, Any]({**fields, **more}))
 
     def _commit(self, generation: int, result: GrantResult) -> None:
         try:
             self.keep(generation, result)
         except StoreFailed as error:
-            self._facts.append(
-                events.GrantCommitFailed(generation, named("store.write-failed", now().wall, str(error)))
-            )
+            problem = named("store.write-failed", now().wall, str(error))
+            self._facts.append(_Posted(events.GrantCommitFailed(generation, problem)))
             self.fail(str(error))
         else:
-            self._facts.append(events.GrantCommitted(generation))
+            self._facts.append(_Posted(events.GrantCommitted(generation)))
 
     def keep(self, generation: int, result: GrantResult) -> None:
         """Makes this the held grant: on the disk first, then in use. Raises StoreFailed; the old one is then kept."""

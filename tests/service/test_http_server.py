@@ -89,7 +89,8 @@ ANSWERS = {
     "latin-1-path": (b"GET /%e9 HTTP/1.1\r\nHost: a\r\n\r\n", [400]),
     "space-before-colon": (b"GET / HTTP/1.1\r\nHost : a\r\n\r\n", [400]),
     "length-and-chunked": (
-        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /x HTTP/1.1\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+        b"GET /x HTTP/1.1\r\n\r\n",
         [400],
     ),
     "two-lengths": (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nabcdef", [400]),
@@ -114,7 +115,7 @@ def statuses(raw: bytes) -> list[int]:
 async def test_each_kind_of_request_gets_its_status_and_the_connection_ends(name: str, tmp_path: Path) -> None:
     """Well-formed requests are answered; every malformed one gets a 4xx or 501 and no second reading of its bytes."""
     data, expected = ANSWERS[name]
-    async with serving(tmp_path) as (server, _, path):
+    async with serving(tmp_path) as (_, _, path):
         raw = await talk(path, data)
         assert statuses(raw) == expected
         if expected[-1] >= 400:

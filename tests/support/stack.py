@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import sys
 import time
@@ -17,12 +18,18 @@ from notifyd.ctl.client import Client, Reply
 from qemu.workstation.processes import Child, child_environment, wait_until
 from tests.m365.browser import Browser, Visit
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 HTTPS_PORT = 8443
 REDIRECT_URI = f"https://127.0.0.1:{HTTPS_PORT}/cgi-bin/msoauth2.cgi"
 START_DEADLINE_S = 30.0
 DEADLINE_S = 20.0
 SENDER = "gateway@contoso.example"
 OPERATOR = "ops@contoso.example"
+
+
+def python_environment(**extra: str) -> dict[str, str]:
+    """The environment of a child that imports from this checkout."""
+    return child_environment(PYTHONPATH=f"{REPOSITORY / 'firmware'}{os.pathsep}{REPOSITORY}", **extra)
 
 
 @dataclass
@@ -65,7 +72,7 @@ class Microsoft:
 def running_microsoft(directory: Path) -> Iterator[Microsoft]:
     """One simulator as a process; slow to start, so share it."""
     argv = [sys.executable, "-m", "qemu.m365", "--dir", str(directory), "--redirect-uri", REDIRECT_URI]
-    with Child("m365", argv, child_environment(), directory / "m365.log") as child:
+    with Child("m365", argv, python_environment(), directory / "m365.log") as child:
         wait_until(lambda: child.stdout.read_bytes().endswith(b"}\n"), START_DEADLINE_S, "the simulator", child)
         yield Microsoft(json.loads(child.stdout.read_text()), directory)
 
@@ -99,7 +106,7 @@ class Stack:
     @property
     def env(self) -> dict[str, str]:
         roots = {"NOTIFYD_ETC": str(self.etc), "NOTIFYD_DATA": str(self.data), "NOTIFYD_RUN": str(self.run)}
-        return child_environment(**roots, **self.environment)
+        return python_environment(**roots, **self.environment)
 
     def start(self) -> None:
         self.starts += 1
