@@ -17,6 +17,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from types import ModuleType
 from typing import Any
 
@@ -69,17 +70,20 @@ class NetworkState:
 
 
 class NetlinkWatch:
-    """Watches the interfaces named as the LAN. Needs no privilege."""
+    """Watches the interfaces named as the LAN; `lan*` names every one of that beginning. Needs no privilege."""
 
     def __init__(self, lan_interfaces: Sequence[str]) -> None:
         self._lan = frozenset(lan_interfaces)
+
+    def _is_lan(self, name: str) -> bool:
+        return any(fnmatchcase(name, pattern) for pattern in self._lan)
 
     def current(self) -> NetworkState:
         """The state now, from one reading of the kernel's tables. Raises OSError."""
         with closing(_open(0)) as sock:
             sock.settimeout(DUMP_TIMEOUT_S)
             running = dict(_links(sock))
-            lan = sorted(_lan_addresses(sock, self._lan), key=lambda item: (item.interface, item.address))
+            lan = sorted(_lan_addresses(sock, self._is_lan), key=lambda item: (item.interface, item.address))
             return NetworkState(tuple(lan), self._lan == {LOOPBACK} or self._wan_up(sock, running))
 
     async def states(self) -> AsyncIterator[NetworkState]:
@@ -104,7 +108,7 @@ class NetlinkWatch:
 
     def _wan_up(self, sock: socket.socket, running: dict[int, bool]) -> bool:
         outgoing = filter(None, (_outgoing_interface(sock, address) for address in BEYOND))
-        return any(running.get(index, False) and _name(index) not in self._lan for index in outgoing)
+        return any(running.get(index, False) and not self._is_lan(_name(index)) for index in outgoing)
 
 
 def _open(groups: int) -> socket.socket:
@@ -155,13 +159,13 @@ def _links(sock: socket.socket) -> Iterator[tuple[int, bool]]:
             yield index, flags & IFF_UP != 0 and flags & IFF_RUNNING != 0
 
 
-def _lan_addresses(sock: socket.socket, interfaces: frozenset[str]) -> Iterator[LanAddress]:
+def _lan_addresses(sock: socket.socket, is_lan: Callable[[str], bool]) -> Iterator[LanAddress]:
     for data, start, _end in _dump(sock, RTM_GETADDR, RTM_NEWADDR):
         message = _decode("ifaddrmsg", data, start)
         name = _name(message["index"])
         flags = message.get_attr("IFA_FLAGS") or message["flags"]
         address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
-        if name not in interfaces or not address or flags & (IFA_F_TENTATIVE | IFA_F_DADFAILED):
+        if not is_lan(name) or not address or flags & (IFA_F_TENTATIVE | IFA_F_DADFAILED):
             continue
         if not ipaddress.ip_address(address).is_link_local:
             yield LanAddress(name, address, message["prefixlen"])
