@@ -11,73 +11,28 @@ server (unreachable, or it asked for less), and the reasons of `core.holds` unde
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from math import inf
-from typing import Protocol
 
 from notifyd.adapters.queue import Accepted, Job, MailQueue, QueueFull, Submission
-from notifyd.adapters.smtp import Envelope, Session, SessionFailed, SmtpTarget
+from notifyd.adapters.smtp import Envelope, Session, SessionFailed
 from notifyd.core.delivery import COMPLAINTS, Outcome, weigh
 from notifyd.core.events import MailOutcome
 from notifyd.core.faults import StoreFailed, StoreFull
-from notifyd.core.governor import EXCHANGE, Governor, Limits, Throttle
+from notifyd.core.governor import EXCHANGE, Governor, Throttle
 from notifyd.core.holds import AGEING, GateView, Holds, Reason, no_account, no_room, paused, problem_from_json
 from notifyd.core.instant import Instant
 from notifyd.core.message import Composed, readdress
-from notifyd.core.outbox import Chance, Fate, MailRecord, MailState, Priority, RecipientState, retry_delay
+from notifyd.core.outbox import Chance, Fate, MailRecord, MailState, Priority, retry_delay
 from notifyd.core.problem import Problem
-from notifyd.core.secret import Secret
 from notifyd.core.settings import Auth
 from notifyd.core.smtp_reply import Meaning, Stage
-
-IDLE_S = 65.0
-"""A session without work stays this long: a whole minute's allowance goes through one connection."""
-
-SLOW_SEND_S = 2.0
-"""A lane that has been sending one mail for so long gets a second one beside it."""
+from notifyd.mail_lanes import SLOW_SEND_S, Account, Lane, Lanes
+from notifyd.mail_news import Emit, MailNews
 
 ROOM_RETRY_S = 10.0
 """While the disk is full: how often to look for room."""
-
-CLOSING_S = 5.0
-"""What is in flight at the end gets so long to finish; else it is sent again at the next start."""
-
-HIGH_WATER = 0.8
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """What mail is sent with. sender: the address of the mailbox, for envelope and From; secret: token or password."""
-
-    target: SmtpTarget
-    sender: str
-    username: str
-    auth: Auth
-    secret: Secret | None
-    limits: Limits = EXCHANGE
-
-    def same_way_as(self, other: Account | None) -> bool:
-        """Whether a session opened with the other still serves; a session outlives the token that opened it."""
-        return other is not None and replace(self, secret=None) == replace(other, secret=None)
-
-
-class Emit(Protocol):
-    """`EventLog.emit`."""
-
-    def __call__(self, event: str, /, **fields: object) -> object: ...
-
-
-@dataclass(slots=True)
-class _Lane:
-    session: Session | None = None
-    account: Account | None = None
-    busy: bool = False
-    connecting: bool = False
-    fresh: bool = True
-    since: float = 0.0
-    task: asyncio.Task[None] | None = None
-    idle: asyncio.TimerHandle | None = None
 
 
 @dataclass(slots=True)
@@ -90,21 +45,13 @@ class _Outage:
 
 
 @dataclass(slots=True)
-class _Trouble:
-    """One stretch in which mail did not get out, for the summary after it."""
-
-    since: float
-    told: bool = False
-    over: bool = False
-    sent: int = 0
-    failed: int = 0
-
-
-@dataclass(slots=True)
 class _Inbox:
     """Submissions of one turn of the loop: they share one sync."""
 
     waiting: list[tuple[Submission, asyncio.Future[Accepted]]] = field(default_factory=list)
+
+
+__all__ = ["Account", "Emit", "Mailer"]
 
 
 class Mailer:
@@ -124,21 +71,18 @@ class Mailer:
         self._queue = queue
         self._account = account
         self._report = report
-        self._emit = emit
+        self._news = MailNews(queue, emit, now)
         self._now = now
         self._chance = chance
         self._governor = Governor(EXCHANGE, queue.attempts(), self._stored_throttle())
         self._slow: Problem | None = None
         self._holds = Holds()
         self._outage = _Outage()
-        self._trouble: _Trouble | None = None
-        self._lanes: list[_Lane] = []
+        self._lanes = Lanes(lambda: self._governor.connections(queue.clock().powered))
         self._woken = asyncio.Event()
         self._inbox = _Inbox()
         self._failed: StoreFailed | None = None
         self._works: bool | None = None
-        self._high = False
-        self._refusing = False
         for name, reason in (("paused", Reason.PAUSED), ("breaker", Reason.BREAKER)):
             if (stored := queue.document(name)) is not None:
                 self._holds.add(reason, problem_from_json(stored))
@@ -185,25 +129,21 @@ class Mailer:
             self._failed = self._failed or (error if isinstance(error, StoreFailed) else None)
         for (submission, future), answer in zip(taken, answers, strict=True):
             self._answer(submission, future, answer)
-        self._look_at_fullness()
-        self._tell_held()
+        self._news.look_at_fullness()
+        self._news.held(self._problem())
         self._woken.set()
 
     def _answer(self, submission: Submission, future: asyncio.Future[Accepted], answer: Accepted | Exception) -> None:
         if isinstance(answer, Accepted):
-            self._refusing = False
             if not answer.duplicate:
-                to = _shown(submission.mail.recipients)
-                size = len(submission.mail.raw)
-                self._emit("mail.accepted", mail_id=answer.id, kind=submission.kind, to=to, size=size)
+                self._news.accepted(submission, answer.id)
                 if submission.kind == "test":
                     self._close_breaker()
             if not future.done():
                 future.set_result(answer)
             return
-        if isinstance(answer, QueueFull | StoreFull) and not self._refusing:
-            self._refusing = True  # once until something is accepted again: a failure of mail must not flood the log
-            self._emit("mail.refused", reason=str(answer), user=submission.submitter)
+        if isinstance(answer, QueueFull | StoreFull):
+            self._news.refused(submission, answer)
         if not future.done():
             future.set_exception(answer)
 
@@ -328,13 +268,13 @@ class Mailer:
         start = self._next_start()
         powered = self._queue.clock().powered
         if start > powered:
-            self._look_at_recovery()
+            self._news.look_at_recovery()
             return None if start == inf else start - powered
-        lane = self._free_lane(powered)
+        lane = self._lanes.free(powered)
         if lane is not None:
             lane.busy, lane.since = True, powered
             lane.task = asyncio.get_running_loop().create_task(self._drive(lane))
-        return SLOW_SEND_S if len(self._lanes) < self._governor.connections(powered) else None
+        return SLOW_SEND_S if self._lanes.may_grow() else None
 
     def _next_start(self) -> float:
         """The powered second at which the next mail may start; infinity while only an event can tell."""
@@ -351,19 +291,7 @@ class Mailer:
             return inf
         return self._governor.next_start(self._governor.chunk(waiting.pending, powered), powered)
 
-    def _free_lane(self, powered: float) -> _Lane | None:
-        idle = sorted((lane for lane in self._lanes if not lane.busy), key=lambda lane: lane.session is None)
-        if idle:
-            if idle[0].idle is not None:
-                idle[0].idle.cancel()
-            return idle[0]
-        hasty = any(lane.connecting or powered - lane.since < SLOW_SEND_S for lane in self._lanes)
-        if hasty or len(self._lanes) >= self._governor.connections(powered):
-            return None
-        self._lanes.append(_Lane())
-        return self._lanes[-1]
-
-    async def _drive(self, lane: _Lane) -> None:
+    async def _drive(self, lane: Lane) -> None:
         """Send through one lane for as long as something may be sent."""
         try:
             while self._next_start() <= (powered := self._queue.clock().powered) and await self._ready(lane):
@@ -377,42 +305,20 @@ class Mailer:
         finally:
             lane.busy = False
             lane.connecting = False
-            await self._rest(lane)
+            await self._lanes.rest(lane, keep=self._failed is None)
             self._woken.set()
 
-    async def _rest(self, lane: _Lane) -> None:
-        surplus = len(self._lanes) > self._governor.connections(self._queue.clock().powered)
-        if surplus or lane.session is None or not lane.session.alive or self._failed is not None:
-            self._lanes.remove(lane)
-            await self._drop(lane)
-        else:
-            lane.idle = asyncio.get_running_loop().call_later(IDLE_S, self._hang_up, lane)
-
-    def _hang_up(self, lane: _Lane) -> None:
-        if lane.busy or lane not in self._lanes:
-            return
-        self._lanes.remove(lane)
-        lane.task = asyncio.get_running_loop().create_task(self._drop(lane))
-        lane.task.add_done_callback(lambda _: None)
-
-    async def _drop(self, lane: _Lane) -> None:
-        session, lane.session = lane.session, None
-        if lane.idle is not None:
-            lane.idle.cancel()
-        if session is not None:
-            await session.close()
-
-    async def _ready(self, lane: _Lane) -> bool:
+    async def _ready(self, lane: Lane) -> bool:
         """Have a session that is logged in with what is valid now; False when there is none to be had."""
         account = await self._account()
         if account is None:
             self._hold(Reason.ACCOUNT, no_account(self._now().wall))
             return False
-        if lane.session is not None and lane.session.alive and account.same_way_as(lane.account):
+        if lane.serves(account):
             return True
-        await self._drop(lane)
-        if account.limits != self._governor.limits and not self._governor.flying:
-            self._governor = Governor(account.limits, self._queue.attempts(), self._stored_throttle())
+        await lane.drop()
+        if account.pace != self._governor.limits and not self._governor.flying:
+            self._governor = Governor(account.pace, self._queue.attempts(), self._stored_throttle())
         session = Session(account.target, oauth=account.auth is Auth.OAUTH2, now_wall=self._now().wall)
         lane.connecting = True
         try:
@@ -445,7 +351,7 @@ class Mailer:
             asyncio.get_running_loop().call_later(ROOM_RETRY_S, self._lift, Reason.STORE)
             return None
 
-    async def _attempt(self, lane: _Lane, job: Job, ticket: int) -> None:
+    async def _attempt(self, lane: Lane, job: Job, ticket: int) -> None:
         if lane.session is None or lane.account is None:
             raise RuntimeError("a lane without a session has claimed a mail")
         wall = self._now().wall
@@ -458,7 +364,7 @@ class Mailer:
         throttle = self._react(lane, outcome)
         lane.fresh = False
         record, fate = await self._note(job, outcome, throttle)
-        self._tell(job, record, fate, outcome)
+        self._news.outcome(job, record, fate, outcome)
 
     async def _note(self, job: Job, outcome: Outcome, throttle: Throttle | None) -> tuple[MailRecord, Fate]:
         """Write down what became of a mail. While there is no room for that nothing else is sent."""
@@ -475,7 +381,7 @@ class Mailer:
 
     # --- what follows from a reply ----------------------------------------------------------------------------------
 
-    def _react(self, lane: _Lane, outcome: Outcome, *, store: bool = False) -> Throttle | None:
+    def _react(self, lane: Lane, outcome: Outcome, *, store: bool = False) -> Throttle | None:
         """Draw the conclusions that concern more than one mail; a throttle to be stored comes back."""
         problem = outcome.problem
         match outcome.meaning:
@@ -489,9 +395,10 @@ class Mailer:
                 self._refused(problem, breaker=breaker)
             case complaint if complaint in COMPLAINTS:
                 self._slow = problem
-                others = sum(other is not lane and other.session is not None for other in self._lanes)
-                throttle = self._governor.complained(COMPLAINTS[complaint], self._queue.clock().powered, others)
-                self._begin_trouble(problem)
+                powered, others = self._queue.clock().powered, self._lanes.others(lane)
+                throttle = self._governor.complained(COMPLAINTS[complaint], powered, others)
+                if problem is not None:
+                    self._news.trouble(problem)
                 if store:
                     self._queue.save_document("throttle", throttle.as_json())
                 return throttle
@@ -502,23 +409,22 @@ class Mailer:
         if self._works is not True:
             self._works = True
             self._report(MailOutcome(ok=True))
-        if self._trouble is not None:
-            self._trouble.over = True
+        self._news.worked()
 
     def _strike(self, problem: Problem | None) -> None:
         strikes = self._outage.strikes + 1
         until = self._queue.clock().powered + retry_delay(strikes, self._chance)
         self._outage = _Outage(strikes, until, problem)
-        self._begin_trouble(problem)
         if problem is not None:
+            self._news.trouble(problem)
             for record in self._queue.expire(problem.as_json()):
-                self._tell_failed(record, problem)
+                self._news.failed(record, problem)
 
     def _refused(self, problem: Problem, *, breaker: bool) -> None:
         self._works = False
         if breaker:
             self._queue.save_document("breaker", problem.as_json())
-            self._emit("mail.breaker_opened", **_told(problem))
+            self._news.breaker_opened(problem)
         self._hold(Reason.BREAKER if breaker else Reason.LOGIN, problem)
         self._report(MailOutcome(ok=False, problem=problem, breaker=breaker))
 
@@ -527,114 +433,34 @@ class Mailer:
         if problem is None:
             return
         self._queue.save_document("breaker", None)
-        self._emit("mail.breaker_closed", seconds=max(0, round(self._now().wall - problem.since)))
+        self._news.breaker_closed(problem)
         self._lift(Reason.BREAKER)
 
     def _hold(self, reason: Reason, problem: Problem) -> None:
         self._holds.add(reason, problem)
         self._queue.set_held(not self._holds.ageing)
         if reason not in AGEING and reason is not Reason.PAUSED:
-            self._begin_trouble(problem)
-        self._tell_held()
+            self._news.trouble(problem)
 
     def _lift(self, *reasons: Reason) -> None:
         was_closed = not self._holds.open
         self._holds.lift(*reasons)
         self._queue.set_held(not self._holds.ageing)
-        if was_closed and self._holds.open and self._trouble is not None and self._trouble.told:
-            self._trouble.told = False
-            self._emit("mail.released", waiting=self._queue.waiting())
+        if was_closed and self._holds.open:
+            self._news.flowing()
         self._woken.set()
 
-    # --- telling ----------------------------------------------------------------------------------------------------
-
-    def _begin_trouble(self, problem: Problem | None) -> None:
-        if self._trouble is None and problem is not None:
-            self._trouble = _Trouble(self._now().boot)
-        self._tell_held()
-
-    def _tell_held(self) -> None:
-        """Say once per trouble that mail waits, and only when some does."""
-        problem = self._holds.problem or self._outage.problem or self._slow
-        if self._trouble is None or self._trouble.told or problem is None or not self._queue.waiting():
-            return
-        self._trouble.told = True
-        self._emit("mail.held", **_told(problem), waiting=self._queue.waiting())
-
-    def _look_at_recovery(self) -> None:
-        """One summary when mail works again and nothing is left to send now."""
-        trouble = self._trouble
-        if trouble is None or not trouble.over or not self._holds.open:
-            return
-        self._trouble = None
-        if trouble.told or trouble.failed:
-            seconds = round(self._now().boot - trouble.since)
-            self._emit("mail.recovered", seconds=seconds, sent=trouble.sent, failed=trouble.failed)
-
-    def _look_at_fullness(self) -> None:
-        high = self._queue.fullness() >= HIGH_WATER
-        if high and not self._high:
-            percent = round(100 * self._queue.fullness())
-            self._emit("mail.queue_high", percent=percent, waiting=self._queue.waiting())
-        self._high = high
-
-    def _tell(self, job: Job, record: MailRecord, fate: Fate, outcome: Outcome) -> None:
-        about: dict[str, str | float | bool | None] = {"mail_id": record.id, "kind": record.kind}
-        for address, reply in outcome.refused.items():
-            self._emit("mail.recipient_refused", **about, to=address, reply=str(reply))
-        about |= {"to": _shown(r.address for r in record.recipients), "attempts": record.attempts}
-        match fate:
-            case Fate.SENT:
-                self._emit("mail.sent", **about, reply=record.reply)
-                if self._trouble is not None:
-                    self._trouble.sent += 1
-            case Fate.FAILED if outcome.problem is not None:
-                self._tell_failed(record, outcome.problem)
-            case Fate.FAILED:
-                self._emit("mail.failed", **about, **_partly(record))
-            case Fate.LATER:
-                retry_at = record.next_attempt_at
-                problem = {} if outcome.problem is None else _told(outcome.problem)
-                self._emit("mail.deferred", **about, **problem, retry_at=retry_at)
-
-    def _tell_failed(self, record: MailRecord, problem: Problem) -> None:
-        to = _shown(r.address for r in record.recipients if r.state is not RecipientState.DELIVERED)
-        self._emit(
-            "mail.failed", mail_id=record.id, kind=record.kind, to=to, attempts=record.attempts, **_told(problem)
-        )
-        if self._trouble is not None:
-            self._trouble.failed += 1
+    def _problem(self) -> Problem | None:
+        """Why all mail waits now, held or not."""
+        return self._holds.problem or self._outage.problem or self._slow
 
     # --- the end ----------------------------------------------------------------------------------------------------
 
     async def close(self) -> None:
         """Let what is in flight finish for a moment, then say goodbye to the server."""
-        running = [lane.task for lane in self._lanes if lane.task is not None and lane.busy]
         self._holds.add(Reason.PAUSED, paused(self._now().wall))  # lanes take nothing new
-        if running:
-            _, late = await asyncio.wait(running, timeout=CLOSING_S)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
-        lanes, self._lanes = self._lanes, []
-        for lane in lanes:
-            await self._drop(lane)
+        await self._lanes.close()
 
     def _stored_throttle(self) -> Throttle | None:
         stored = self._queue.document("throttle")
         return None if stored is None else Throttle.from_json(stored)
-
-
-def _told(problem: Problem) -> dict[str, str]:
-    return {"code": problem.code, "title": problem.title, "detail": problem.detail, "remedy": problem.remedy}
-
-
-def _partly(record: MailRecord) -> dict[str, str]:
-    refused = next((r for r in record.recipients if r.state is RecipientState.REFUSED), None)
-    title = "Some recipients were refused"
-    return {"code": "mail.recipients", "title": title, "detail": refused.reply if refused else "", "remedy": ""}
-
-
-def _shown(recipients: Iterable[str]) -> str:
-    addresses = list(recipients)
-    return ", ".join(addresses[:5]) + (f" and {len(addresses) - 5} more" if len(addresses) > 5 else "")
