@@ -122,9 +122,7 @@ class TlsMaterial:
             "wrong-name": (authority, ("other.invalid",), now, end),
             "untrusted": (stranger, wanted, now, end),
         }
-        self._pems = {
-            kind: _write_leaf(directory / f"server-{kind}.pem", *leaf) for kind, leaf in leaves.items()
-        }
+        self._pems = {kind: _write_leaf(directory / f"server-{kind}.pem", *leaf) for kind, leaf in leaves.items()}
         self._contexts = {kind: _server_context(pem) for kind, pem in self._pems.items()}
 
     def context(self, kind: str, choose: ChooseContext | None = None) -> ssl.SSLContext:

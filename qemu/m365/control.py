@@ -16,7 +16,7 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from qemu.m365.catalogue import expand
-from qemu.m365.directory import App, Secret, User
+from qemu.m365.directory import App, Secret, User, redirect_uri_fault
 from qemu.m365.mailstore import Arrived
 from qemu.m365.orders import BadOrder
 from qemu.m365.world import World
@@ -201,7 +201,12 @@ class Control:
         """Register redirect URIs: `{"add": […]}` or `{"set": […]}`."""
         body, app = await _object(request), self._app(request)
         given = [str(u) for u in body.get("set", app.redirect_uris)]
-        app.redirect_uris = list(dict.fromkeys([*given, *(str(u) for u in body.get("add", []))]))
+        given += [str(u) for u in body.get("add", [])]
+        for uri in given:
+            reason = redirect_uri_fault(uri)
+            if reason:
+                raise HTTPException(400, f"{uri}: {reason}")
+        app.redirect_uris = list(dict.fromkeys(given))
         return JSONResponse({"redirect_uris": app.redirect_uris})
 
     async def certificates(self, request: Request) -> Response:

@@ -8,6 +8,7 @@ import uuid
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 from qemu.m365.clock import SimClock
 
@@ -24,6 +25,7 @@ EXCHANGE_NAMES = (EXCHANGE, "https://outlook.office365.com")
 OPENID_SCOPES = frozenset({"openid", "profile", "offline_access", "email"})
 SMTP_SCOPE = f"{EXCHANGE}/SMTP.Send"
 
+_REDIRECT_URI_LENGTH = 256
 CODE_SECONDS = 600
 INACTIVITY_SECONDS = 90 * 86400
 SPA_SECONDS = 86400
@@ -212,6 +214,20 @@ class Directory:
         for token in mine:
             token.revoked = number
         return len(mine)
+
+
+def redirect_uri_fault(uri: str) -> str:
+    """Why Entra would not register a redirect URI, empty when it would."""
+    parts = urlsplit(uri)
+    if len(uri) > _REDIRECT_URI_LENGTH:
+        return f"longer than {_REDIRECT_URI_LENGTH} characters"
+    if set(uri) & set("!$'(),;*"):
+        return "contains a character that is not allowed"
+    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname == "localhost"):
+        return "must begin with https, or http://localhost"
+    if parts.hostname == "::1":
+        return "the IPv6 loopback address is not supported"
+    return ""
 
 
 def _default_users() -> list[User]:

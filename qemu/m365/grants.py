@@ -181,7 +181,7 @@ class TokenEndpoint:
         if refresh is not None:
             answer["refresh_token"] = refresh.value
         if "openid" in granted:
-            answer["id_token"] = issuer.id_token(app, user, nonce, session_id, **wrong)
+            answer["id_token"] = issuer.id_token(app, user, nonce, session_id, wrong)
         if form.get("client_info") == "1":
             answer["client_info"] = client_info(user, self._directory.tenant_id)
         if order is not None and order.what == "refresh-in":

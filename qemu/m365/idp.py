@@ -220,9 +220,9 @@ class IdentityProvider:
                 return await self._finish(order, result, request)
             response = self._show(result)
         except OAuthFault as fault:
-            return self._error_page(fault, request)
+            response = self._error_page(fault, request)
         except FaultOnRedirect as fault:
-            return self._send_error(fault, request)
+            response = self._send_error(fault, request)
         self._remember(request, response, self._signin.signed_in(flow_id))
         return response
 
@@ -291,4 +291,3 @@ class IdentityProvider:
         code = request.query_params.get("code", "")
         fault = fault_for(int(code)) if code.isdigit() and len(code) < 10 else fault_for(0)
         return self._error_page(OAuthFault(fault.number), request)
-

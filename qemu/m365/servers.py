@@ -55,13 +55,12 @@ class WebServer:
             await asyncio.sleep(0.005)
 
     async def stop(self) -> None:
-        """End it and its connections."""
+        """End it and its connections at once: a TLS connection that is merely closed waits for its peer."""
+        for connection in list(self._server.server_state.connections):
+            connection.transport.abort()
         self._server.should_exit = True
         if self._task is not None:
             await self._task
-        # A TLS connection that is only closed waits for its peer; nothing may outlive the loop.
-        for connection in list(self._server.server_state.connections):
-            connection.transport.abort()
         self._listener.close()
 
 

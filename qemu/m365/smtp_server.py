@@ -133,7 +133,7 @@ class ExchangeSmtp(SMTP):
         order = self.world.orders.take("smtp", ("huge-banner",))
         if order is not None:
             line = b"220-" + b"x" * 500 + b"\r\n"
-            self._writer.write(line * (int(order.number("bytes", 8 << 20)) // len(line)))
+            self._writer.write(line * (int(order.number("bytes", 8 << 20)) // len(line) + 1))
         try:
             reply = await self.at_stage("connect")
         except Gone:

@@ -7,6 +7,7 @@ import hashlib
 import random
 import secrets
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 import jwt
@@ -89,7 +90,7 @@ class TokenIssuer:
         """Seconds an access token lives: the policy's, or at random 60-90 minutes as Entra's default."""
         return self.directory.policy.access_seconds or random.randint(3600, 5400)
 
-    def id_token(self, app: App, user: User, nonce: str, session_id: str, **wrong: Any) -> str:
+    def id_token(self, app: App, user: User, nonce: str, session_id: str, wrong: Mapping[str, Any]) -> str:
         """An id_token; `wrong` overrides claims on order."""
         now = int(self.directory.clock.now())
         claims: dict[str, Any] = {
