@@ -14,7 +14,7 @@ import ipaddress
 import socket
 import struct
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -86,7 +86,7 @@ class NetlinkWatch:
             lan = sorted(_lan_addresses(sock, self._is_lan), key=lambda item: (item.interface, item.address))
             return NetworkState(tuple(lan), self._lan == {LOOPBACK} or self._wan_up(sock, running))
 
-    async def states(self) -> AsyncIterator[NetworkState]:
+    async def states(self) -> AsyncGenerator[NetworkState, None]:
         """The state at once, and then each time it has changed. Ends only by cancellation."""
         changed = asyncio.Event()
         loop = asyncio.get_running_loop()
