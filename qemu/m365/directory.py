@@ -147,7 +147,6 @@ class Policy:
     basic_auth: bool = False
     xoauth2_challenge: bool = False
     loop_detection: bool = False
-    keep_me_signed_in: bool = True
     polids: str = "f3a0c6f9-3f5b-4b3f-9f51-0d1f0a1b2c3d"
 
 
