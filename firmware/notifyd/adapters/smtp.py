@@ -334,8 +334,10 @@ class Session:
     async def _ended(self, outcome: Outcome) -> Outcome:
         """A transaction refused half-way: take it back, so that the next one starts clean."""
         if self.alive:
-            self._stage = Stage.QUIT
-            await self._command("RSET", self._target.deadlines.login)
+            try:
+                await self._command("RSET", self._target.deadlines.login)
+            except faults():
+                self._abandon()  # the refusal stands; only this session is of no more use
         return outcome
 
     # --- replies and faults -----------------------------------------------------------------------------------------
