@@ -28,6 +28,9 @@ FIRST_RETRY_S = 60.0
 LONGEST_RETRY_S = 24 * 60.0
 """With its jitter just under half an hour: the longest a gateway may lag behind the end of an outage."""
 
+MOST_DOUBLINGS = 16
+"""Beyond them every wait has long reached its bound."""
+
 LOCAL_RETRY_S = 8 * 60.0
 """Longest wait when no name could be resolved: such a try reached nobody, so it burdens nobody."""
 
@@ -42,9 +45,11 @@ SIGNIN_JITTER = 0.15
 SIGNIN_PROBE_S = 6 * HOUR_S
 CLIENT_PROBE_S = HOUR_S
 
+WINDOW_S = HOUR_S + 1.0
+"""A sliding hour, and a second for rounding."""
 REQUESTS_PER_HOUR = 12
-AUTOMATIC_PER_HOUR = 9
-"""Three of the twelve are kept for the administrator's own wish."""
+AUTOMATIC_PER_HOUR = 10
+"""Two of the twelve are kept for the administrator's own wish."""
 
 LOST_ANSWER_S = 300.0
 """The worker is killed at its deadline of 60 s; an answer that takes five minutes will not come."""
@@ -149,12 +154,13 @@ class Renewal:
         return self._backoff(local, life_left_s) * rng.uniform(1 - JITTER, 1 + JITTER)
 
     def _backoff(self, local: bool, life_left_s: float) -> float:
+        doubled = 2.0 ** min(self.failures - 1, MOST_DOUBLINGS)
         if local:
-            return min(LOCAL_RETRY_S, max(FIRST_RETRY_S / (1 - JITTER), FIRST_RETRY_S * 2.0 ** (self.failures - 1)))
-        if self.failures == 1:
+            return min(LOCAL_RETRY_S, FIRST_RETRY_S / (1 - JITTER) * doubled)
+        if self.failures == 1 or self.first_delay_s < FIRST_RETRY_S:
             # While the token lives there is no hurry: half of what is left still leaves time for another try.
             self.first_delay_s = max(FIRST_RETRY_S / (1 - JITTER), life_left_s / 2)
-        return min(LONGEST_RETRY_S, self.first_delay_s * 2.0 ** min(self.failures - 1, 16))
+        return min(LONGEST_RETRY_S, self.first_delay_s * doubled)
 
     def alarmed(self) -> bool:
         """True when the retries of a sign-in failure are used up: a person is needed."""
@@ -177,8 +183,8 @@ class Renewal:
         Tokens that live less than ten minutes need more requests by nature: two for each life, at most.
         """
         allowed = max(limit, int(2 * HOUR_S / max(self.lifetime_s, FIRST_RETRY_S)))
-        recent = [moment for moment in self.attempts if now - moment < HOUR_S]
-        return now if len(recent) < allowed else recent[-allowed] + HOUR_S
+        recent = [moment for moment in self.attempts if now - moment < WINDOW_S]
+        return now if len(recent) < allowed else recent[-allowed] + WINDOW_S
 
     def next_moment(self, now: float) -> float | None:
         """When the next request goes out by itself; None when none is due or one is under way."""
@@ -189,7 +195,7 @@ class Renewal:
 
     def started(self, rng: random.Random, now: float, generation: int) -> None:
         """A request goes out. Until its answer comes it counts as failed: a crash in between must not hammer."""
-        self.attempts = [moment for moment in self.attempts if now - moment < HOUR_S] + [now]
+        self.attempts = [moment for moment in self.attempts if now - moment < WINDOW_S] + [now]
         self.flight = Flight(generation, now, self.by)
         self.due = now + FIRST_RETRY_S * rng.uniform(1.0, 1 + JITTER)
         self.by = "schedule"

@@ -76,12 +76,7 @@ class SigninDecisions(Knowledge):
     def _signin_committed(self, commit: Commit, now: Instant) -> None:
         """The new grant is stored: it is the held one; the login check decides what can be said of it."""
         signin = self._signins.get(commit.signin_id, Phase.COMMITTING)
-        losers = self._signins.end_others(commit.signin_id)
-        if losers:
-            self._out.append(CancelSignins(tuple(loser.signin_id for loser in losers), "superseded"))
-            self._emit("signin.cancelled", Level.INFO, reason="another tab was faster")
-        superseded = problems.named("signin.superseded", now.wall)
-        self._out += [Answer(s.signin_id, False, superseded) for s in losers if s.phase is not Phase.OPEN]
+        self._end_losers(commit.signin_id, now)
         if signin is not None:
             signin.phase = Phase.PROBING
         if self._grant is not None and not self._grant.is_sender and self._settings is not None:
@@ -89,11 +84,21 @@ class SigninDecisions(Knowledge):
             self._emit("token.account_differs", Level.WARNING, account=account, sender=sender)
         self._probe(now)
 
+    def _end_losers(self, winner: str, now: Instant) -> None:
+        losers = self._signins.end_others(winner)
+        if not losers:
+            return
+        self._out.append(CancelSignins(tuple(loser.signin_id for loser in losers), "superseded"))
+        self._emit("signin.cancelled", Level.INFO, reason="another tab was faster")
+        superseded = problems.named("signin.superseded", now.wall)
+        self._out += [Answer(loser.signin_id, False, superseded) for loser in losers if loser.phase is not Phase.OPEN]
+
     def _finish_signin(self, now: Instant) -> None:
         """The login check is over: now the state may be claimed and the waiting page answered."""
         signin = self._signins.in_phase(Phase.PROBING)
         if signin is None:
             return
+        self._end_losers(signin.signin_id, now)
         self._signins.end(signin.signin_id)
         self._step(Trigger.SIGNIN_SUCCEEDED, now)
         self._out.append(Answer(signin.signin_id, True, self._gate.problem))
