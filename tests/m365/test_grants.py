@@ -260,16 +260,22 @@ def _certificate() -> tuple[str, str]:
     return pem, key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain).decode()
 
 
+@pytest.mark.parametrize("form", ["PS256", "RS256"])
 def test_certificate_credential_works_with_msal(
-    sim: ThreadedSimulator, new_app: Callable[..., Any], signed_in: Any
+    sim: ThreadedSimulator, new_app: Callable[..., Any], signed_in: Any, form: str
 ) -> None:
-    """MSAL's PS256 assertion is accepted once its certificate is registered, and 700027 before."""
+    """MSAL's assertions (x5t#S256 and the older x5t) are accepted once the certificate is registered, 700027 before."""
     pem, key = _certificate()
-    app = new_app({"private_key": key, "public_certificate": pem})
+    thumbprint = x509.load_pem_x509_certificate(pem.encode()).fingerprint(hashes.SHA1()).hex()
+    forms = {
+        "PS256": {"private_key": key, "public_certificate": pem},
+        "RS256": {"private_key": key, "thumbprint": thumbprint},
+    }
+    app = new_app(forms[form])
     refused = app.acquire_token_by_refresh_token(the_refresh_token(sim), SCOPES)
     assert refused["error_codes"] == [700027]
     next(iter(sim.world.directory.apps.values())).certificates.append(pem)
-    app = new_app({"private_key": key, "public_certificate": pem})
+    app = new_app(forms[form])
     assert "access_token" in app.acquire_token_by_refresh_token(the_refresh_token(sim), SCOPES)
 
 
