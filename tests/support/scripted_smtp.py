@@ -90,11 +90,10 @@ class ScriptedSmtp:
 
 @asynccontextmanager
 async def scripted_smtp(
-    directory: Path, replies: dict[str, str | list[str]] | None = None, certificate: str = "good"
+    tls: TlsMaterial, replies: dict[str, str | list[str]] | None = None, certificate: str = "good"
 ) -> AsyncIterator[ScriptedSmtp]:
-    """A running server with a certificate for localhost from a CA of its own (`certificate`: see TlsMaterial.KINDS)."""
-    material = TlsMaterial(directory / "tls", ("localhost",))
-    server = ScriptedSmtp(replies or {}, ca_file=material.ca_file, context=material.context(certificate))
+    """A running server with a certificate for localhost (`certificate`: see TlsMaterial.KINDS)."""
+    server = ScriptedSmtp(replies or {}, ca_file=tls.ca_file, context=tls.context(certificate))
     listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
     server.port = listening.sockets[0].getsockname()[1]
     async with listening:

@@ -8,6 +8,7 @@ import pytest
 
 from notifyd.mailer import Account
 from qemu.m365 import ThreadedSimulator, start_in_thread
+from qemu.m365.authority import TlsMaterial
 from tests.m365.smtp_client import token_for
 from tests.support.mail import exchange_account
 
@@ -31,3 +32,9 @@ def account(exchange: ThreadedSimulator) -> Account:
     """The gateway's mailbox with a fresh token."""
     ends = exchange.endpoints
     return exchange_account(*ends.smtp, ends.ca_file, token_for(exchange))
+
+
+@pytest.fixture(scope="session")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> TlsMaterial:
+    """Certificates of a test authority, made once: keys are slow to make."""
+    return TlsMaterial(tmp_path_factory.mktemp("tls"), ("localhost",))

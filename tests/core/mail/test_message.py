@@ -7,7 +7,7 @@ import email
 import email.policy
 import re
 from email.message import EmailMessage
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -36,7 +36,7 @@ TO = (Mailbox("", "admin@contoso.example"),)
 
 
 def read(raw: bytes) -> EmailMessage:
-    return cast(EmailMessage, email.message_from_bytes(raw, policy=email.policy.default))
+    return email.message_from_bytes(raw, policy=email.policy.default)
 
 
 def content(raw: bytes, kind: str) -> str:
