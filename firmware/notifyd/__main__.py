@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import random
@@ -24,7 +23,7 @@ from notifyd.adapters.devicekey import device_key_path
 from notifyd.adapters.entra import Entra
 from notifyd.adapters.eventlog import EventLog, bridge_libraries
 from notifyd.adapters.journal import system_sink
-from notifyd.adapters.process import AlreadyRunning, keep_memory_private, lock_directory
+from notifyd.adapters.process import AlreadyRunning, keep_memory_private, lock_directory, use_memory_sparingly
 from notifyd.adapters.queue import MailQueue
 from notifyd.adapters.systemd import Manager
 from notifyd.adapters.vault import Vault
@@ -45,12 +44,13 @@ from notifyd.desk import MailDesk
 from notifyd.gateway import LiveGateway
 from notifyd.mailer import Account, Emit, Mailer
 from notifyd.network import Network
+from notifyd.options import USAGE, Options, UsageError, parse
 from notifyd.recovery import change_since, reconcile
 from notifyd.service import SNAPSHOT, Login, Parts, Service
 
 STOP_GRACE_S = 2.0
 ADMIN_GROUP, CALLBACK_GROUP = "notify-admin", "notify-cgi"
-EXIT_FAULT, EXIT_CONFIG, EXIT_RUNNING = 1, 78, 75  # sysexits.h for the latter two
+EXIT_FAULT, EXIT_USAGE, EXIT_RUNNING = 1, 64, 75  # sysexits.h for all but the first
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +73,17 @@ class Roots:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the service until SIGTERM or a fault; returns the exit status."""
-    options = _parser().parse_args(arguments)
+    try:
+        options = parse(sys.argv[1:] if arguments is None else arguments)
+    except UsageError as error:
+        sys.stderr.write(f"notifyd: {error}\n{USAGE}")
+        return EXIT_USAGE
+    if options.show:
+        sys.stdout.write(USAGE if options.show == "help" else f"{__version__}\n")
+        return 0
     roots = Roots.from_environment()
     keep_memory_private()
+    use_memory_sparingly()
     os.umask(0o077)
     try:
         roots.data.mkdir(parents=True, exist_ok=True)
@@ -93,7 +101,7 @@ def main(arguments: list[str] | None = None) -> int:
         os.close(lock)
 
 
-async def _run(options: argparse.Namespace, roots: Roots) -> int:
+async def _run(options: Options, roots: Roots) -> int:
     manager = Manager()
     async with AsyncExitStack() as stack:
         log = EventLog(roots.data / "events.db", sinks=(system_sink(),))
@@ -115,7 +123,7 @@ async def _run(options: argparse.Namespace, roots: Roots) -> int:
 
 
 def _compose(
-    options: argparse.Namespace, roots: Roots, log: EventLog, stack: AsyncExitStack
+    options: Options, roots: Roots, log: EventLog, stack: AsyncExitStack
 ) -> tuple[Service, LiveGateway, Network, Mailer]:
     credentials = os.environ.get("CREDENTIALS_DIRECTORY")
     key = device_key_path(roots.data, Path(credentials) if credentials else None)
@@ -254,17 +262,6 @@ async def _feed_watchdog(manager: Manager) -> None:
     while manager.watchdog_s is not None:
         manager.tell(WATCHDOG="1")
         await asyncio.sleep(manager.watchdog_s)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("notifyd", description="Sends the gateway's mail through Microsoft 365.")
-    parser.add_argument("--lan-interface", action="append", default=[], metavar="IF", help="an interface of the LAN")
-    parser.add_argument("--https-port", type=int, default=443, help="port of the page, for redirect URIs")
-    parser.add_argument(
-        "--name", action="append", default=[], metavar="NAME", help="a DNS name of the gateway in the LAN"
-    )
-    parser.add_argument("--version", action="version", version=__version__)
-    return parser
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from notifyd.adapters.clock import boot_id, now
 from notifyd.adapters.database import SettingsStore, StoredSettings
 from notifyd.adapters.entra import BegunSignin, Entra
 from notifyd.adapters.eventlog import EventLog
+from notifyd.adapters.process import MemoryReturn
 from notifyd.adapters.vault import Slot, Vault
 from notifyd.core import commands, events
 from notifyd.core.agent import Agent
@@ -101,6 +102,7 @@ class Service:
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
+        self._memory = MemoryReturn()
         self._asking = 0
         self.renewals = 0
         self._unsaved: Snapshot | None = None
@@ -129,6 +131,7 @@ class Service:
         finally:
             self._deciding = False
         self._arm()
+        self._memory.soon()
 
     async def settled(self) -> None:
         """Returns when nothing is being asked of Microsoft or the mail server any more."""

@@ -24,6 +24,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 DEFAULT_PORT = 8443
 LISTEN = "127.0.0.1"
 ADMIN = "admin"
+LEAN = ("-OO", "-X", "no_debug_ranges")
+"""As the unit on the board starts them: no docstrings and no column tables in memory."""
 READY_DEADLINE_S = 60.0  # a cold start on a slow, shared machine compiles bytecode first
 
 
@@ -74,7 +76,7 @@ class Gateway:
         self.web.check()
 
     def _child(self, name: str, module: str, *arguments: str) -> Child:
-        return Child(name, [sys.executable, "-m", module, *arguments], self.env, self.run / f"{name}.log")
+        return Child(name, [sys.executable, *LEAN, "-m", module, *arguments], self.env, self.run / f"{name}.log")
 
     def _set_password(self) -> None:
         if (self.data / "admins").exists() and self.password is None:
