@@ -38,29 +38,35 @@ class PieceResponse(Response):
         body = bytes(self.body)
         end = len(body) if self._reset_after is None else self._reset_after
         for start in range(0, end, self._piece):
+            if scope["state"]["transport"].is_closing():
+                return
             piece = body[start : min(start + self._piece, end)]
             await send({"type": "http.response.body", "body": piece, "more_body": True})
             await asyncio.sleep(self._pause)
         if self._reset_after is None:
             await send({"type": "http.response.body", "body": b""})
         else:
-            reset_connection(scope)
+            await reset_connection(scope, receive)
 
 
 class ResetResponse(Response):
     """No answer at all: the connection is reset."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        reset_connection(scope)
+        await reset_connection(scope, receive)
 
 
-def reset_connection(scope: Scope) -> None:
-    """Send a TCP reset on the request's connection."""
+async def reset_connection(scope: Scope, receive: Receive) -> None:
+    """Send a TCP reset on the request's connection, unless the client has closed it already."""
     transport: asyncio.Transport = scope["state"]["transport"]
-    connection = transport.get_extra_info("socket")
-    if connection is not None:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    transport.abort()
+    if not transport.is_closing():
+        connection = transport.get_extra_info("socket")
+        if connection is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        transport.abort()
+    # Return only when the server knows: it would complain of an answer without an end.
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _wait_for_client(request: Request, seconds: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 import ssl
 from collections.abc import Generator
@@ -56,6 +57,8 @@ class WebServer:
 
     async def stop(self) -> None:
         """End it and its connections at once: a TLS connection that is merely closed waits for its peer."""
+        # What is cut short now would be reported as errors of the application.
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL + 1)
         for connection in list(self._server.server_state.connections):
             connection.transport.abort()
         self._server.should_exit = True

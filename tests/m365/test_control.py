@@ -6,6 +6,8 @@ import json
 import os
 import select
 import signal
+import smtplib
+import ssl
 import subprocess
 import sys
 import tomllib
@@ -201,3 +203,24 @@ def test_program_dies_with_its_parent(tmp_path: Path) -> None:
         assert select.select([watch], [], [], 10)[0], "the simulator outlived its parent"
     finally:
         os.close(watch)
+
+
+def test_program_stays_quiet_whatever_it_plays(tmp_path: Path) -> None:
+    """Broken connections, bad certificates and impatient clients leave nothing on stderr."""
+    with _start(tmp_path) as process:
+        assert process.stdout is not None
+        ends = json.loads(process.stdout.readline())
+        url = f"{ends['idp']}/{ends['tenant_id']}/oauth2/v2.0/token"
+        played = [("token", "reset"), ("token", "refuse"), ("token", "hang"), ("tls", "untrusted"), ("token", "drip")]
+        for target, what in played:
+            requests.post(f"{ends['control']}/orders", json={"target": target, "what": what}, timeout=5)
+            with pytest.raises(requests.RequestException):
+                requests.post(url, {"grant_type": "x"}, verify=ends["ca_file"], timeout=0.3)
+        for stage in ("connect", "ehlo", "starttls"):
+            order = {"target": "smtp", "what": "reset", "stage": stage}
+            requests.post(f"{ends['control']}/orders", json=order, timeout=5)
+            with pytest.raises((smtplib.SMTPException, ConnectionError)):
+                smtplib.SMTP(*ends["smtp"], timeout=5).starttls(context=ssl.create_default_context())
+        process.terminate()
+        _, errors = process.communicate(timeout=10)
+    assert (process.returncode, errors) == (0, "")
