@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from base64 import b64decode, b64encode
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import pytest
@@ -139,6 +141,12 @@ def signed_in(device: Device, browser: Browser) -> dict[str, Any]:
     begun = device.begin()
     params = browser.sign_in(begun["url"]).params
     return device.ok("redeem", flow=begun["flow"], params=params)
+
+
+def set_workers_clock(monkeypatch: pytest.MonkeyPatch, wall: float) -> None:
+    """Give the worker's operations another wall clock, and nobody else in this process."""
+    clock = SimpleNamespace(time=lambda: wall, monotonic=time.monotonic)
+    monkeypatch.setattr(operations, "time", clock)
 
 
 def with_entra(device: Device, use: Callable[[Entra], Awaitable[T]], **options: Any) -> T:

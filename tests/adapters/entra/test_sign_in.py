@@ -11,7 +11,7 @@ import pytest
 
 from notifyd.core.events import FailureKind
 from qemu.m365.simulator import ThreadedSimulator
-from tests.adapters.entra.conftest import REDIRECT_URI, SENDER, Device
+from tests.adapters.entra.conftest import REDIRECT_URI, SENDER, Device, set_workers_clock
 from tests.m365.browser import Browser
 
 
@@ -106,7 +106,7 @@ def test_wrong_clock_does_not_spoil_a_sign_in(
     """The id_token is judged by the identity provider's own time, since a gateway may boot in 1970."""
     begun = device.begin()
     params = browser.sign_in(begun["url"]).params
-    monkeypatch.setattr("notifyd.adapters.entra_worker.operations.time.time", lambda: 4_000_000_000.0)
+    set_workers_clock(monkeypatch, 4_000_000_000.0)
     assert device.ok("redeem", flow=begun["flow"], params=params)["account"] == SENDER
 
 
