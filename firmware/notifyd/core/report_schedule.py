@@ -21,8 +21,7 @@ class ScheduleState:
 
     since: wall clock when the report was turned on or its time changed; nothing before it was promised.
     done: the day of the last report that was made.
-    ahead_since: boot clock when `done` was first seen to lie ahead; it is
-    not kept over a restart.
+    ahead_since: boot clock when `done` was first seen to lie ahead; not kept over a restart.
     """
 
     since: float
