@@ -202,6 +202,7 @@ class Service:
         moment = now()
         meta = {
             "generation": generation,
+            "sealed_for": result.sealed_for,
             "account": result.account,
             "object_id": result.object_id,
             "tenant_id": result.tenant_id,
@@ -287,7 +288,7 @@ class Service:
                     self.parts.clouds[stored.settings.cloud],
                     stored.sealed_secret,
                     slot.sealed,
-                    int(slot.meta["generation"]),
+                    int(slot.meta["sealed_for"]),
                     generation,
                 )
             self.post(events.RefreshFinished(generation, result))
@@ -303,7 +304,7 @@ class Service:
                 self.parts.clouds[candidate.settings.cloud],
                 candidate.sealed_secret,
                 slot.sealed,
-                int(slot.meta["generation"]),
+                int(slot.meta["sealed_for"]),
                 generation,
             )
 
@@ -356,7 +357,7 @@ class Service:
         if self._access_token is None and self._slot is not None and self.stored is not None:
             slot = self._slot
             opened = await self.parts.entra.open_access_token(
-                self.stored.settings, slot.sealed, int(slot.meta["generation"])
+                self.stored.settings, slot.sealed, int(slot.meta["sealed_for"])
             )
             if isinstance(opened, Failure):
                 self.parts.events.emit("store.unsealable", reason=opened.error)

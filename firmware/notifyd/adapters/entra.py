@@ -249,6 +249,7 @@ class Entra:
             has_refresh_token=answer["has_refresh_token"],
             sealed=b64decode(answer["sealed"]),
             access_token=Secret(answer["access_token"]),
+            sealed_for=int(request["generation"]),
         )
 
     async def _ask(self, request: dict[str, Any]) -> dict[str, Any] | Failure:

@@ -69,7 +69,8 @@ class GrantResult:
     """A token answer, already sealed for the store.
 
     claims: the id_token's claims (aud, iss, tid, exp, preferred_username, email, …); empty on a refresh.
-    sealed: opaque bytes for the slot; only the worker can read them.
+    sealed: opaque bytes for the slot; only the worker can read them, and only for the generation `sealed_for`, which is
+    that of the request: a commit may happen in a later one.
     """
 
     account: str
@@ -82,6 +83,7 @@ class GrantResult:
     has_refresh_token: bool
     sealed: bytes = field(repr=False)
     access_token: Secret
+    sealed_for: int = 0
 
 
 @dataclass(frozen=True, slots=True)
