@@ -15,18 +15,19 @@ _HEAD = """\
 
 Made from `firmware/notifyd/core/problem_table/` by `make docs`; a test fails when the two differ.
 
-What notifyd does follows from the HTTP status, `error`, `suberror` and `Retry-After` alone; Microsoft's numbers choose the
-words. A number that is not listed reads and behaves as its class (the last rows of *OAuth errors*), keeps Microsoft's own
-text, and the trace and correlation IDs for a support case.
+What notifyd does follows from the HTTP status, `error`, `suberror` and `Retry-After` alone; Microsoft's numbers choose
+the words. A number that is not listed reads and behaves as its class (last rows of *OAuth errors*), keeps Microsoft's
+own text, and the trace and correlation IDs for a support case.
 
-| class | seen as | what notifyd does |
-|---|---|---|
-| transient | no answer, 408, 425, 429, 5xx, `temporarily_unavailable`, `server_error`, anything with `Retry-After` | backs off: 60 s or half of the token's remaining life, doubling to 24 min, ±20 %; at once when the WAN comes back |
-| sign-in | `invalid_grant`, `interaction_required`, `login_required`, `consent_required`, `access_denied` | three more tries over 10 to 15 min, then the alarm, then one try every 6 h; the grant is kept; claims asked for go into the next sign-in |
-| client | `invalid_client`, `unauthorized_client`, other 401 | one try an hour, at once with a new secret; the grant is kept |
-| config | every other 4xx | one try an hour, at once after Apply; the grant is kept |
+- **transient**: no answer, 408, 425, 429, 5xx, `temporarily_unavailable`, `server_error`, anything with `Retry-After`.
+  notifyd backs off: 60 s or half of the token's remaining life, doubling to 24 min, ±20 %; at once when the WAN comes
+  back. When not even a name resolves: 60 s doubling to 8 min.
+- **sign-in**: `invalid_grant`, `interaction_required`, `login_required`, `consent_required`, `access_denied`. Three
+  more tries over 10 to 15 minutes, then the alarm, then one try every 6 h. Claims asked for go into the next sign-in.
+- **client**: `invalid_client`, `unauthorized_client`, any other 401. One try an hour, at once with a new secret.
+- **config**: every other 4xx. One try an hour, at once after Apply.
 
-*nobody* in the column *who acts* means that it passes by itself.
+The grant is kept in every class. *nobody* in the column *who acts* means that it passes by itself.
 """
 
 _WHO = {

@@ -49,18 +49,18 @@ Made from the table in `firmware/notifyd/core/machine.py` by `make docs`; a test
 _LEGEND = """
 ## The table
 
-Every pair is decided. A state's name: the state becomes that. **stay**: noted, the state remains. **fall back**: once no
-sign-in is outstanding, the state becomes what the held grant deserves (Valid with a usable access token, Expired with an
-ended one, Applied with none). *italics*: refused, with the code of the problem that says why (docs/problems.md); nothing
-changes.
+Every pair is decided. A state's name: the state becomes that. **stay**: noted, the state remains. **fall back**: once
+no sign-in is outstanding, the state becomes what the held grant deserves (Valid with a usable access token, Expired
+with an ended one, Applied with none). *italics*: refused, with the code of the problem that says why (problems.md),
+and nothing changes.
 
 """
 
 _RULES = """
 ## What a table cannot hold
 
-- Every sign-in has its own `state`, nonce, verifier and deadline (ten minutes on the boot clock). The first success ends
-  the others. An unknown, late, used or made-up `state` finds nothing and changes nothing.
+- Every sign-in has its own `state`, nonce, verifier and deadline (ten minutes on the boot clock). The first success
+  ends the others. An unknown, late, used or made-up `state` finds nothing and changes nothing.
 - An answer counts only for the generation that asked: results of token requests since the last change of identity,
   failures and login checks only under the very present configuration.
 - After another boot nobody knows how long the power was off: a held grant is Expired until its renewal succeeds. That

@@ -231,7 +231,7 @@ def test_retry_after_is_obeyed(named_s: float, least: float, most: float) -> Non
 
 
 def test_a_refused_grant_is_tried_three_more_times_before_the_alarm() -> None:
-    """invalid_grant may be throttling: told at once, tried over ten to fifteen minutes, then alarmed, then every 6 h."""
+    """invalid_grant may be throttling: told at once, tried over 10 to 15 minutes, then alarmed, then every 6 h."""
     world = World().valid(grant(3600))
     world.refresh_now(INVALID_GRANT)
     assert world.events("token.refresh_failed")

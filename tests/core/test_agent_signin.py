@@ -116,7 +116,7 @@ def test_get_new_token_while_valid_keeps_mail_flowing() -> None:
 
 
 def test_a_sign_in_that_never_comes_back_times_out_after_ten_minutes() -> None:
-    """Faults shown on Microsoft's page never reach the gateway: the deadline ends the wait, with a hint to that page."""
+    """Faults shown on Microsoft's page never reach the gateway: the deadline ends the wait and hints at that page."""
     world = World()
     world.apply()
     world.start_signin()

@@ -77,7 +77,10 @@ def is_a(command: Command, *kinds: type[Command]) -> bool:
 
 
 class World:
-    """One gateway. `done` keeps every command since the last `forget`; the store obeys and answers at once."""
+    """One gateway. `done` keeps every command since the last `forget`; the store obeys and answers at once.
+
+    answers_probes, probe_outcome: the mail server answers login checks at once. refresh_answer: Microsoft does, too.
+    """
 
     def __init__(self, seed: int = 1, boot: float = 1000.0, wall: float = WALL) -> None:
         self.boot, self.wall_offset = boot, wall - boot
@@ -87,6 +90,9 @@ class World:
         self.stored: GrantResult | None = None
         self.done: list[Command] = []
         self.commit_works = True
+        self.answers_probes = False
+        self.probe_outcome: Problem | None = None
+        self.refresh_answer: GrantResult | Failure | None = None
         self.agent = Agent(self.rng, None, self.now, self.boot_id)
 
     @property
@@ -121,6 +127,10 @@ class World:
                 case CommitGrant(generation, result) if self.commit_works:
                     self.stored = result
                     self.tell(GrantCommitted(generation))
+                case Probe(generation) if self.answers_probes:
+                    self.tell(ProbeFinished(generation, self.probe_outcome))
+                case Refresh(generation) if self.refresh_answer is not None:
+                    self.tell(RefreshFinished(generation, self.refresh_answer))
         return commands
 
     def forget(self) -> None:

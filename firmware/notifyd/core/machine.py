@@ -188,29 +188,47 @@ class Step:
 
 
 class TokenMachine:
-    """Walks the table. It knows no time and does nothing: it only says which state follows."""
+    """The state of one token, moved by the table only. It knows no time and does nothing."""
 
     def __init__(self, initial: State) -> None:
-        self.state: str = initial.value
+        self._state = initial
+
+    @property
+    def state(self) -> State:
+        """The state after the last trigger."""
+        return self._state
+
+    def step(self, trigger: Trigger, outstanding: int = 0, held: Held = Held.NOTHING) -> Step:
+        """Take one trigger. outstanding: sign-ins that remain; held: what the store holds now."""
+        cell = TABLE[trigger][self._state]
+        if isinstance(cell, Refuse):
+            return Step(self._state, cell.reason)
+        self._state = _WALKER.walk(self._state, trigger, outstanding, held)
+        return Step(self._state)
+
+
+class _Walker:
+    """The library's machine over the table. Built once, as that costs milliseconds; keeps nothing between steps."""
+
+    state: str
+
+    def __init__(self) -> None:
         self._outstanding = 0
         self._held = Held.NOTHING
         self._machine = Machine(
             model=self,
             states=[state.value for state in State],
             transitions=_transitions(),
-            initial=initial.value,
+            initial=State.UNCONFIGURED.value,
             auto_transitions=False,
         )
 
-    def step(self, trigger: Trigger, outstanding: int = 0, held: Held = Held.NOTHING) -> Step:
-        """Take one trigger. outstanding: sign-ins that remain; held: what the store holds now."""
-        before = State(self.state)
-        cell = TABLE[trigger][before]
-        if isinstance(cell, Refuse):
-            return Step(before, cell.reason)
+    def walk(self, state: State, trigger: Trigger, outstanding: int, held: Held) -> State:
+        """The state that follows."""
         self._outstanding, self._held = outstanding, held
+        self._machine.set_state(state.value)
         self.trigger(trigger.value)  # type: ignore[attr-defined]  # added to the model by transitions.Machine
-        return Step(State(self.state))
+        return State(self.state)
 
     def quiet(self) -> bool:
         """Condition: no sign-in is outstanding."""
@@ -250,3 +268,6 @@ def _rows(trigger: Trigger, state: State, cell: Cell) -> list[dict[str, object]]
             ]
         case Refuse():
             return []
+
+
+_WALKER = _Walker()

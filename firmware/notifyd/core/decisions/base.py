@@ -55,7 +55,7 @@ class Knowledge:
     @property
     def state(self) -> State:
         """The state as of the last fact handled."""
-        return State(self._machine.state)
+        return self._machine.state
 
     def _uses_oauth(self) -> bool:
         return self._settings is not None and self._settings.auth is Auth.OAUTH2
