@@ -23,9 +23,12 @@ export function showBanners(status, connected) {
 const offline = () => ({ look: "warn", title: text.offline, lines: [] });
 
 function mailBanner(status) {
-  if (!status?.problem || status.can_send || status.state === "Unconfigured") return [];
+  if (!status || status.state === "Unconfigured") return [];
+  const waiting = text.mailHeldDetail(status.queue?.held ?? 0);
+  if (status.queue?.paused) return [{ look: "warn", title: text.mailPaused, lines: [text.pausedRemedy, waiting] }];
+  if (status.can_send || !status.problem || status.problem.code.startsWith("secret.expiring")) return [];
   const { title, remedy } = status.problem;
-  return [{ look: "bad", title: `${text.mailHeld}: ${title}`, lines: [remedy, text.mailHeldDetail(status.queue?.held ?? 0)] }];
+  return [{ look: "bad", title: `${text.mailHeld}: ${title}`, lines: [remedy, waiting] }];
 }
 
 function secretBanner(date) {

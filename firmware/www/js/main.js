@@ -6,13 +6,14 @@ import { setUpCheck } from "./check.js";
 import { byId, setText, show, whileBusy } from "./dom.js";
 import { addRecord, setUpLog, showLine, showLog } from "./log.js";
 import { setUpQueue, showQueue } from "./queue.js";
-import { loadSettings, setUpSettings } from "./settings.js";
+import { dropEdits, loadSettings, setUpSettings } from "./settings.js";
 import { text } from "./strings.js";
 import { setUpTestMail } from "./testmail.js";
 import { followSignin, loadRedirects, setUpToken, showStatus, showWhetherPossible, tokenStatus } from "./token.js";
 
 const VIEWS = { "mail-server": null, queue: showQueue, check: null, log: showLog };
 const FIRST_VIEW = "mail-server";
+const NOTICE = "notice"; // what the next login page says, in this tab's storage
 const SETTLE_MS = 150; // events come in bursts; one look at the status answers them all
 
 let stopFollowing = () => {};
@@ -26,43 +27,59 @@ async function logIn() {
   setText(byId("login-error"), "");
   if (!user.value.trim() || !password.value) return setText(byId("login-error"), text.loginNeeded);
   try {
-    const { content } = await call("POST", "session", { user: user.value.trim(), password: password.value });
-    password.value = "";
-    return await enter(content.user);
+    await call("POST", "session", { user: user.value.trim(), password: password.value });
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
     setText(byId("login-error"), error.message);
     password.value = "";
     return password.focus();
   }
+  return enter(user.value.trim());
 }
 
 async function logOut() {
   await call("DELETE", "session").catch(() => {});
-  showLogin(text.loggedOut);
+  leave(text.loggedOut);
 }
 
-function showLogin(notice = "") {
+/** Ends the page with all that it shows, and begins a new one that says why. */
+function leave(notice) {
   stopFollowing();
-  show(byId("app"), false);
-  show(byId("account"), false);
-  show(byId("login"));
+  dropEdits();
+  sessionStorage.setItem(NOTICE, notice);
+  location.reload();
+}
+
+function showLogin(error = "") {
+  const notice = sessionStorage.getItem(NOTICE) ?? "";
+  sessionStorage.removeItem(NOTICE);
   document.title = text.title("Log in");
   setText(byId("login-notice"), notice);
-  show(byId("login-notice"), Boolean(notice));
+  setText(byId("login-error"), error);
+  show(byId("login"));
   byId("login-user").focus();
 }
 
 async function enter(user) {
-  show(byId("login"), false);
-  show(byId("app"));
+  byId("login").remove();
+  document.body.append(byId("app-template").content);
   setText(byId("account-name"), user);
   show(byId("account"));
-  await loadSettings();
-  await Promise.all([look(), loadRedirects()]);
-  stopFollowing();
+  setUpSettings(showWhetherPossible);
+  for (const setUp of [setUpToken, setUpTestMail, setUpQueue, setUpCheck, setUpLog]) setUp();
+  try {
+    await loadSettings();
+    await Promise.all([look(), loadRedirects()]);
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+    return leave(error.message);
+  }
   stopFollowing = followEvents(onRecord, onLine);
-  await route();
+  window.addEventListener("hashchange", () => route({ focus: true }));
+  document.addEventListener("visibilitychange", () => {
+    if (document.visibilityState === "visible") look();
+  });
+  return route();
 }
 
 // ---- what keeps the page current ------------------------------------------------------------------------------------
@@ -124,34 +141,27 @@ async function route({ focus = false } = {}) {
   await VIEWS[name]?.();
 }
 
+function skipToContent(event) {
+  event.preventDefault(); // the address's fragment names the view
+  (byId("login") ?? byId(currentView())).querySelector("h1").focus();
+}
+
 async function start() {
   byId("login-form").addEventListener("submit", (event) => {
     event.preventDefault();
     whileBusy(byId("login-submit"), logIn);
   });
   byId("logout").addEventListener("click", logOut);
-  document.querySelector(".skip").addEventListener("click", (event) => {
-    event.preventDefault(); // the address's fragment names the view
-    const view = byId("app").hidden ? byId("login") : byId(currentView());
-    view.querySelector("h1").focus();
-  });
-  window.addEventListener("hashchange", () => route({ focus: true }));
-  document.addEventListener("visibilitychange", () => {
-    if (document.visibilityState === "visible" && !byId("app").hidden) look();
-  });
-  whenLoggedOut(() => showLogin(text.sessionEnded));
-  setUpSettings(showWhetherPossible);
-  setUpToken();
-  setUpTestMail();
-  setUpQueue();
-  setUpCheck();
-  setUpLog();
+  document.querySelector(".skip").addEventListener("click", skipToContent);
+  whenLoggedOut(() => leave(text.sessionEnded));
+  let user = "";
   try {
-    await enter((await get("session")).user);
+    ({ user } = await get("session"));
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
-    showLogin(error.status === 401 ? "" : error.message);
+    return showLogin(error.status === 401 ? "" : error.message);
   }
+  return enter(user);
 }
 
 start();

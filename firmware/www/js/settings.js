@@ -10,7 +10,7 @@ const PASTED = ["server", "port", "sender", "username", "client_id", "tenant_id"
 // Blanks that come along when an ID is copied from a portal or a mail: spaces of all widths, BOM, zero-width marks.
 const BLANKS = /^[\s\u200b-\u200f\u2060\ufeff]+|[\s\u200b-\u200f\u2060\ufeff]+$/g;
 
-const form = byId("settings");
+let form = null;
 let applied = null; // what GET answered last
 let etag = "";
 let onChange = () => {};
@@ -18,6 +18,7 @@ let onChange = () => {};
 /** Sets the form up; `changed()` is called after each edit and each Apply. */
 export function setUpSettings(changed) {
   onChange = changed;
+  form = byId("settings");
   form.addEventListener("input", edited);
   form.addEventListener("change", edited);
   form.addEventListener("submit", (event) => {
@@ -37,6 +38,11 @@ export async function loadSettings() {
 }
 
 export const appliedSettings = () => applied;
+
+/** Forgets the edits, so that the browser does not ask before the page is left. */
+export function dropEdits() {
+  applied = null;
+}
 
 /** True while the form differs from what is applied. */
 export function isDirty() {
@@ -142,7 +148,7 @@ function document_() {
   }[method];
   for (const name of used) body[name] = form[name].value.trim();
   if (/^\d+$/.test(body.port)) body.port = Number(body.port);
-  if (!body.secret_expires_on) delete body.secret_expires_on;
+  if (body.secret_expires_on === "") body.secret_expires_on = null;
   if (!body.username) delete body.username;
   if (method === "oauth2" && form.client_secret.value) body.client_secret = form.client_secret.value;
   if (method === "password" && form.password.value) body.password = form.password.value;

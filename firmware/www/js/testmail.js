@@ -8,9 +8,10 @@ import { showProblem } from "./token.js";
 const POLL_MS = 1000;
 const PATIENCE_MS = 90000;
 
-const form = byId("test-mail");
+let form = null;
 
 export function setUpTestMail() {
+  form = byId("test-mail");
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     whileBusy(byId("send-test"), send);

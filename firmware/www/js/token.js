@@ -6,6 +6,7 @@ import { appliedSettings, isDirty } from "./settings.js";
 import { text, when } from "./strings.js";
 
 const CALLBACK = "/cgi-bin/msoauth2.cgi";
+const PAUSED = "mail.paused";
 const HELP_AFTER_MS = 60000; // a sign-in that takes longer may be stuck at one of Microsoft's own pages
 
 let status = null;
@@ -28,7 +29,8 @@ export function showStatus(news) {
   status = news;
   const oauth = appliedSettings()?.auth === "oauth2" || news.state !== "Unconfigured";
   const [look, sentence] = text.states[news.state] ?? ["", ""];
-  const dead = news.state === "Valid" && !news.can_send;
+  const problem = news.problem?.code === PAUSED ? null : news.problem; // no fault of the token
+  const dead = news.state === "Valid" && !news.can_send && !news.queue?.paused;
   byId("token-status").className = `badge ${dead ? "warn" : look}`;
   setText(byId("token-status"), news.state);
   setText(byId("token-sentence"), dead ? text.validButHeld : oauth || !appliedSettings()?.applied ? sentence : text.notOauth);
@@ -38,7 +40,7 @@ export function showStatus(news) {
     [text.renewsAt, when(news.refresh_due_at)],
     [text.lastRenewed, news.grant_age_s === null ? "" : text.obtained(news.grant_age_s)],
   ]);
-  showProblem(byId("problem"), news.problem);
+  showProblem(byId("problem"), problem);
   if (news.pending) show(byId("signin-help"));
   showWhetherPossible();
 }
@@ -75,7 +77,7 @@ export function showWhetherPossible() {
 async function refresh() {
   setText(byId("token-result"), text.refreshing);
   try {
-    showStatus(await post("token/refresh", {}));
+    showStatus(await post("token/refresh", { force: true }));
     setText(byId("token-result"), text.refreshed(status.state));
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
