@@ -34,9 +34,10 @@ from notifyd.api.http import HttpServer
 from notifyd.api.sockets import SocketFailed, inherited_sockets, listening_socket
 from notifyd.api.table import TABLE
 from notifyd.api.wire import Request
+from notifyd.consumers import Consumers, Surroundings
 from notifyd.core.agent import Agent
 from notifyd.core.clouds import Cloud
-from notifyd.core.events import SettingsApplied, WanDown, WanUp
+from notifyd.core.events import RefreshRequested, SettingsApplied, WanDown, WanUp
 from notifyd.core.faults import StoreFailed
 from notifyd.core.problem import Problem
 from notifyd.core.snapshot import Snapshot, UnreadableSnapshot, from_json
@@ -105,16 +106,19 @@ async def _run(options: Options, roots: Roots) -> int:
     manager = Manager()
     async with AsyncExitStack() as stack:
         log = EventLog(roots.data / "events.db", sinks=(system_sink(),))
+        first_event = log.last_id + 1
         stack.callback(log.close)
         bridge_libraries(log)
         try:
-            service, gateway, network, mailer = _compose(options, roots, log, stack)
+            service, gateway, network, mailer = _compose(options, roots, log, first_event, stack)
         except StoreFailed as error:
             log.emit("store.corrupt", reason=str(error))
             raise
         stack.push_async_callback(service.stop)
         sending = asyncio.get_running_loop().create_task(_send_mail(mailer, service))
         stack.push_async_callback(_end, sending)
+        gateway.consumers.start()
+        stack.push_async_callback(gateway.consumers.stop)
         await _serve(roots, gateway, log, stack)
         reason = await _live(service, network, manager, log)
         manager.tell(STOPPING="1")
@@ -123,7 +127,7 @@ async def _run(options: Options, roots: Roots) -> int:
 
 
 def _compose(
-    options: Options, roots: Roots, log: EventLog, stack: AsyncExitStack
+    options: Options, roots: Roots, log: EventLog, first_event: int, stack: AsyncExitStack
 ) -> tuple[Service, LiveGateway, Network, Mailer]:
     credentials = os.environ.get("CREDENTIALS_DIRECTORY")
     key = device_key_path(roots.data, Path(credentials) if credentials else None)
@@ -142,14 +146,18 @@ def _compose(
         queue, account=_account(service), report=service.post, emit=_emitter(log), now=now, chance=random.SystemRandom()
     )
     service.gate = mailer
-    desk = MailDesk(queue, mailer, service, (*options.name, socket.gethostname())[0])
+    host = (*options.name, socket.gethostname())[0]
+    desk = MailDesk(queue, mailer, service, host)
+    consumers = Consumers(Surroundings(log, store, desk, roots.etc, roots.run, host, first_event))
     log.emit("service.started", version=__version__, state=agent.status(moment).state.value)
     network = Network(options.lan_interface, options.name, options.https_port, log, _wan_news(service, mailer))
     network.look()
     if stored is not None:
         change = change_since(snapshot, stored.settings)
         service.post(SettingsApplied(stored.settings, change, bool(stored.sealed_secret)))
-    return service, LiveGateway(service, desk, network), network, mailer
+        if queue.waiting():
+            service.post(RefreshRequested("mail-waiting"))
+    return service, LiveGateway(service, desk, network, consumers), network, mailer
 
 
 def _snapshot(store: SettingsStore, log: EventLog) -> Snapshot | None:

@@ -14,6 +14,7 @@ from notifyd.api.access import Caller
 from notifyd.api.status import Figure
 from notifyd.api.wire import ApiProblem
 from notifyd.applying import Applying, etag_of
+from notifyd.consumers import Consumers
 from notifyd.core import events as facts
 from notifyd.core.agent import AgentStatus
 from notifyd.core.clouds import Cloud
@@ -38,12 +39,13 @@ LOOK_AGAIN = "Open the gateway's page and choose Get New Token again."
 class LiveGateway:
     """Implements `notifyd.ports.Gateway`."""
 
-    def __init__(self, service: Service, desk: MailDesk, network: Network) -> None:
+    def __init__(self, service: Service, desk: MailDesk, network: Network, consumers: Consumers) -> None:
         self._service = service
         self._desk = desk
         self._network = network
         self._applying = Applying(service)
         self.followers = 0
+        self.consumers = consumers
 
     @property
     def events(self) -> EventLog:
@@ -113,7 +115,7 @@ class LiveGateway:
         if isinstance(begun, Failure):
             problem = entra_problem(begun, now().wall)
             raise ApiProblem(
-                503,
+                503 if problem.transient else 422,
                 "signin-unavailable",
                 f"The sign-in could not be started: {problem.title}. {problem.remedy}",
                 extra={"problem": problem.as_json()},
@@ -223,6 +225,7 @@ class LiveGateway:
         counters = self._service.parts.store.counters()
         for name, value in counters.items():
             figures[f"notifyd_{name}_total"] = ("counter", name.replace("_", " "), "", value)
+        figures |= self.consumers.metrics()
         figures["notifyd_event_last_id"] = ("counter", "id of the newest event", "", self.events.last_id)
         return figures
 
@@ -320,15 +323,13 @@ def _callback_answer(ending: Ending | None, account: str | None) -> dict[str, An
         return {"status": 200, "ok": True, "title": "Signed in", "detail": detail, "remedy": remedy, "code": code}
     if problem is None:
         return _refused("over")
+    # A sign-in is over when it fails: unlike a renewal, it does not try again by itself.
+    remedy = f"Wait a minute. {LOOK_AGAIN}" if problem.transient else problem.remedy
     return {
-        "status": _status_of(problem),
+        "status": 503 if problem.transient else 422,
         "ok": False,
         "title": problem.title,
         "detail": problem.detail,
-        "remedy": problem.remedy,
+        "remedy": remedy,
         "code": problem.code,
     }
-
-
-def _status_of(problem: Problem) -> int:
-    return 503 if problem.transient else 422

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from notifyd.adapters.eventlog import EventLog
     from notifyd.api.access import Caller
+    from notifyd.consumers import Consumers
     from notifyd.core.eventlog import Record
 
 
@@ -16,6 +17,11 @@ class Gateway(Protocol):
 
     @property
     def events(self) -> EventLog: ...
+
+    @property
+    def consumers(self) -> Consumers:
+        """The daily report and alerts by mail."""
+        ...
 
     def status(self) -> dict[str, Any]:
         """The body of `GET /api/v1/status`."""

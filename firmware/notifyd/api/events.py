@@ -25,13 +25,16 @@ async def get_events(call: Call) -> Response | Stream:
     filters = _filters(query)
     if follow:
         return _stream(call, query, filters)
-    records = call.gateway.events.query(after=query.get("after", 0), limit=query.get("limit", 100), **filters)
+    after, before, limit = query.get("after"), query.get("before"), query.get("limit", 100)
+    records = call.gateway.events.query(after=after, before=before, limit=limit, **filters)
+    if after is None:
+        records.reverse()  # the newest were asked for; an answer is always in the order of ids
     last_id = records[-1].id if records else query.get("after", 0)
     return answer({"events": [item.as_json() for item in records], "last_id": last_id})
 
 
 def _filters(query: dict[str, Any]) -> dict[str, Any]:
-    names = ("level", "category", "text", "since", "until")
+    names = ("level", "category", "event", "text", "since", "until")
     filters = {name: query[name] for name in names if name in query}
     if "level" in filters:
         try:
@@ -89,10 +92,12 @@ OPERATIONS = (
         "events",
         {200: Answer("Records in the order of their ids; as a stream, one server-sent event each.", LIST)},
         query={
-            "after": {"type": "integer", "minimum": 0, "description": "only records with a larger id"},
+            "after": {"type": "integer", "minimum": 0, "description": "the oldest with larger ids; without it and `before`: the newest"},
+            "before": {"type": "integer", "minimum": 0, "description": "the newest with smaller ids"},
             "limit": {"type": "integer", "minimum": 1, "maximum": 1000},
             "level": text("this level and more urgent ones", most=16),
             "category": text("token, mail, settings …", most=32),
+            "event": text("one name, such as mail.sent", most=64),
             "text": text("words of the message", most=200),
             "since": {"type": "number", "minimum": 0, "description": "wall-clock seconds"},
             "until": {"type": "number", "minimum": 0, "description": "wall-clock seconds"},

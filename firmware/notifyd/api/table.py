@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from notifyd.api import events, grant, mail, session, settings, status, support
+from notifyd.api import events, grant, mail, report, session, settings, status, support
 from notifyd.api.routing import Operation
 
 TABLE: tuple[Operation, ...] = (
@@ -11,6 +11,7 @@ TABLE: tuple[Operation, ...] = (
     *grant.OPERATIONS,
     *mail.OPERATIONS,
     *events.OPERATIONS,
+    *report.OPERATIONS,
     *support.OPERATIONS,
     *session.OPERATIONS,
 )

@@ -346,6 +346,7 @@ _ALERT = (
         "See why the queue refuses mail.",
         {"reason": "the queue is full", "events": 4},
     ),
+    Definition("alert.settings_applied", Level.NOTICE, "Alert settings applied by {user}", _WHO, "", _AN_ADMIN),
 )
 
 _REPORT = (
@@ -370,6 +371,13 @@ _REPORT = (
         "{days} daily reports were missed while the gateway was off; one report catches up",
         {"days": "reports that did not happen"},
         example={"days": 3},
+    ),
+    Definition(
+        "report.sample_failed",
+        Level.NOTICE,
+        "The hour's figures for the daily report could not be noted: {reason}",
+        {"reason": "why"},
+        example={"reason": "No space left on device"},
     ),
     Definition("report.settings_applied", Level.NOTICE, "Daily report settings applied by {user}", _WHO, "", _AN_ADMIN),
 )
@@ -565,7 +573,8 @@ _SERVICE = (
         Level.WARNING,
         "{logger}: {text}",
         {"logger": "the library", "text": "what it said"},
-        example={"logger": "asyncio", "text": "Executing <Task …> took 0.2 seconds"},
+        "Report it with a support bundle when it comes with other trouble.",
+        {"logger": "asyncio", "text": "Executing <Task …> took 0.2 seconds"},
     ),
     Definition(
         "service.certificate_made",

@@ -14,8 +14,8 @@ from enum import Enum
 
 from notifyd.core.event_definitions import DEFINITIONS
 from notifyd.core.eventlog import Category, FieldValue, Level, parse_level, render_message
-from notifyd.core.redact import REDACTED, clean_text, is_secret_name, redact_field, redact_text
-from notifyd.core.secret import Secret
+from notifyd.core.redact import clean_text, is_secret_name, redact_field, redact_text
+from notifyd.core.secret import REDACTED, Secret
 
 MAX_FIELDS = 32
 MAX_FIELD_CHARS = 1000  # the longest server reply worth keeping; a record stays below 64 KiB whatever happens
@@ -52,11 +52,16 @@ def usual_level(event: str, wish: Level | str | None = None) -> Level:
 def draft(event: str, level: Level, message: str | None, fields: Mapping[str, object]) -> Draft:
     """The event as it may be stored and shown. An undefined name is kept when it looks like one."""
     shown = shaped_fields(fields)
+    said = "" if message is None else redact_text(clean_text(message, MAX_MESSAGE_CHARS))
     if not _EVENT_NAME.fullmatch(event):
-        shown = {**shown, "name": clean_text(redact_text(event), 100), "text": shown.get("text", message or "")}
+        shown = {
+            **shown,
+            "name": clean_text(redact_text(event), 100),
+            "text": shown.get("text", said[:MAX_FIELD_CHARS]),
+        }
         event = "service.undefined"
     if message is not None:
-        text = redact_text(clean_text(message, MAX_MESSAGE_CHARS))
+        text = said
     elif event in DEFINITIONS:
         text = clean_text(render_message(DEFINITIONS[event].message, shown), MAX_MESSAGE_CHARS)
     else:

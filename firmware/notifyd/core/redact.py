@@ -47,7 +47,8 @@ _LOOKS = re.compile(
     """
 )
 # Nothing a person reads is that long, without a blank, and mixed of all three.
-_BLOB = re.compile(r"(?=[\w+/=~-]*[a-z])(?=[\w+/=~-]*[A-Z])(?=[\w+/=~-]*\d)[\w+/=~-]{80,}")
+_LONG_WORD = re.compile(r"[\w+/=~-]{80,}")
+_MIXED = tuple(map(re.compile, ("[a-z]", "[A-Z]", "[0-9]")))
 
 # C0 and C1 controls, line and paragraph separators, and the marks that turn text around or hide it.
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff]+")
@@ -60,7 +61,7 @@ def clean_text(text: str, limit: int = 2000) -> str:
     A run of them becomes one blank, so that words stay apart and nobody can forge a second line in a log.
     """
     cut = text[: limit * 2]
-    line = _CONTROLS.sub(" ", _ANSI.sub(" ", cut)).strip()
+    line = _CONTROLS.sub(" ", _ANSI.sub("\x1b", cut)).strip()
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
@@ -69,7 +70,12 @@ def redact_text(text: str) -> str:
     text = _LOOKS.sub(REDACTED, text)
     text = _ASSIGNMENT.sub(_keep_name, text)
     text = _LONG_ASSIGNMENT.sub(_keep_name, text)
-    return _BLOB.sub(REDACTED, text)
+    return _LONG_WORD.sub(_hide_if_mixed, text)
+
+
+def _hide_if_mixed(match: re.Match[str]) -> str:
+    word = match.group()
+    return REDACTED if all(part.search(word) for part in _MIXED) else word
 
 
 def _keep_name(match: re.Match[str]) -> str:
