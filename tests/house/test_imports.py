@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 from pathlib import Path
 
@@ -23,12 +24,8 @@ PURE_LIBRARIES = {"transitions"}
 
 # Too heavy to stay resident, or too near to secrets: only short-lived programs may import them.
 NOT_RESIDENT = {"msal", "requests", "cryptography", "jinja2", "jwt"}
-SHORT_LIVED = {
-    "notifyd.adapters.entra_worker",
-    "notifyd.adapters.certificate",
-    "notifyd.webserver",
-}
-SHORT_LIVED_PACKAGES = ("notifyd.report", "notifyd.worker")
+SHORT_LIVED = ("notifyd.adapters.entra_worker", "notifyd.adapters.sealing", "notifyd.adapters.certificate")
+SHORT_LIVED += ("notifyd.webserver", "notifyd.report")
 
 
 def module_name(path: Path) -> str:
@@ -81,13 +78,22 @@ def test_an_adapter_knows_the_core_and_never_the_service_or_the_api(name: str) -
             assert room(imported) in {"core", "adapters"}, f"{name} imports {imported}"
 
 
-@pytest.mark.parametrize("name", sorted(set(MODULES) - SHORT_LIVED))
+@pytest.mark.parametrize("name", sorted(name for name in MODULES if not name.startswith(SHORT_LIVED)))
 def test_heavy_libraries_stay_out_of_resident_modules(name: str) -> None:
     """MSAL, requests and cryptography live in short-lived workers, so that they cost memory only while they work."""
-    if name.startswith(SHORT_LIVED_PACKAGES):
-        return
     heavy = {imported.split(".")[0] for imported in imports_of(name)} & NOT_RESIDENT
     assert not heavy, f"{name} imports {heavy}"
+
+
+def test_the_resident_service_loads_no_heavy_library() -> None:
+    """What the composition root pulls in, asked of a real interpreter."""
+    code = "import sys, notifyd.__main__; print(*{name.split('.')[0] for name in sys.modules})"
+    shown = subprocess.run(
+        [sys.executable, "-c", code], env={"PYTHONPATH": str(FIRMWARE)}, capture_output=True, text=True, check=True
+    )
+    loaded = set(shown.stdout.split())
+    assert "notifyd" in loaded
+    assert not loaded & (NOT_RESIDENT | {"email", "argparse", "multiprocessing", "unittest", "aiosmtplib"})
 
 
 def test_every_core_module_was_found() -> None:
