@@ -35,10 +35,20 @@ class MovableClock:
 
     def __init__(self) -> None:
         self.added = 0.0
-        self.boot_id = "boot-1"
+        self.boots = 1
+        self._booted = 0.0
+
+    @property
+    def boot_id(self) -> str:
+        return f"boot-{self.boots}"
 
     def now(self) -> Instant:
-        return Instant(boot=time.monotonic() + self.added, wall=time.time() + self.added)
+        return Instant(boot=time.monotonic() + self.added - self._booted, wall=time.time() + self.added)
+
+    def reboot(self) -> None:
+        """Another boot: its clock begins at zero."""
+        self.boots += 1
+        self._booted = time.monotonic() + self.added
 
     def advance(self, seconds: float) -> None:
         self.added += seconds

@@ -167,10 +167,12 @@ def test_age_is_counted_in_powered_time_that_was_not_held(tmp_path: Path, clock:
         queue.set_held(False)
         clock.advance(4.9 * 86_400)
         assert queue.expire({"code": "x"}) == []
-        queue.save_document("anything", {})
-    clock.boot_id, clock.added = "boot-2", clock.added - 20 * 86_400
+    clock.advance(365 * 86_400)
+    clock.reboot()
     with open_queue(tmp_path, clock) as queue:
         assert queue.expire({"code": "x"}) == []
+        clock.advance(5 * 86_400)
+        assert len(queue.expire({"code": "x"})) == 1
 
 
 def test_expired_mail_is_failed_with_its_reason(tmp_path: Path, clock: MovableClock) -> None:
@@ -185,3 +187,18 @@ def test_expired_mail_is_failed_with_its_reason(tmp_path: Path, clock: MovableCl
         assert (stored.state, stored.problem) == (MailState.FAILED, {"code": "network.refused"})
         assert queue.body(accepted.id) is None
         assert queue.counts()["failed"] == 1
+
+
+def test_a_restart_never_makes_ready_mail_wait(tmp_path: Path, clock: MovableClock) -> None:
+    """Accepted late in one boot, nothing else saved since: due at once in the same boot and in the next."""
+    with open_queue(tmp_path, clock):
+        clock.advance(5_000)
+    with open_queue(tmp_path, clock) as queue:
+        accept(queue)
+        clock.advance(1_000)
+        accept(queue)
+    with open_queue(tmp_path, clock) as queue:
+        assert queue.peek() is not None
+    clock.reboot()
+    with open_queue(tmp_path, clock) as queue:
+        assert queue.peek() is not None
