@@ -13,6 +13,7 @@ from notifyd.adapters.queue import Busy, KeyReused, MailQueue, QueueFull
 from notifyd.api.access import Caller
 from notifyd.api.status import Figure
 from notifyd.api.wire import ApiProblem
+from notifyd.core.events import RefreshRequested
 from notifyd.core.faults import StoreFailed, StoreFull
 from notifyd.core.message import Composed, InvalidMail, Stamp, adopt, compose, parse_request, test_draft
 from notifyd.core.outbox import MailRecord, MailState, Priority
@@ -68,6 +69,8 @@ class MailDesk:
         except StoreFailed as error:
             self._service.fail(str(error))
             raise ApiProblem(503, "storage-failed", "The storage failed; nothing was accepted.") from None
+        if not self._service.agent.status(now()).can_send:
+            self._service.post(RefreshRequested("mail-waiting"))
         return {"id": accepted.id}
 
     def _posting(self, mail: Mapping[str, Any] | bytes, options: Mapping[str, Any]) -> _Posting:

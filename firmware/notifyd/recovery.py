@@ -29,7 +29,10 @@ def reconcile(snapshot: Snapshot | None, slot: Slot | None, settings: Settings |
     if slot_identity(slot) != identity(settings) or int(slot.meta["generation"]) < snapshot.epoch:
         return replace(snapshot, grant=None)
     found = _held(slot, snapshot.grant)
-    if snapshot.grant is not None and slot.meta.get("boot_id") == snapshot.boot_id and not _newer(slot, snapshot.grant):
+    if slot.meta.get("boot_id") != snapshot.boot_id:
+        # Its boot clock is not the one the snapshot's moments are on: nothing is known of what is left of its life.
+        return replace(snapshot, grant=replace(found, expires_boot=0.0))
+    if snapshot.grant is not None and not _newer(slot, snapshot.grant):
         return snapshot
     return replace(snapshot, grant=found)
 

@@ -25,6 +25,7 @@ from notifyd.core.agent import Agent
 from notifyd.core.clouds import Cloud
 from notifyd.core.events import Failure, FailureKind, GrantResult
 from notifyd.core.faults import StoreFailed, StoreFull
+from notifyd.core.instant import Instant
 from notifyd.core.problem import Problem
 from notifyd.core.problems import named
 from notifyd.core.secret import Secret
@@ -164,8 +165,8 @@ class Service:
                 self._ask(self._refresh(generation))
             case commands.Probe(generation):
                 self._ask(self._probe(generation))
-            case commands.CommitGrant(generation, result):
-                self._commit(generation, result)
+            case commands.CommitGrant(generation, result, obtained):
+                self._commit(generation, result, obtained)
             case commands.SaveSnapshot(snapshot):
                 self._save(snapshot)
             case commands.WipeGrant():
@@ -187,9 +188,9 @@ class Service:
                 more = posted.fields if event == posted.event else {}
                 self.parts.events.emit(event, level=level.value, **dict[str, Any]({**fields, **more}))
 
-    def _commit(self, generation: int, result: GrantResult) -> None:
+    def _commit(self, generation: int, result: GrantResult, obtained: Instant) -> None:
         try:
-            self.keep(generation, result)
+            self.keep(generation, result, obtained)
         except StoreFailed as error:
             problem = named("store.write-failed", now().wall, str(error))
             self._facts.append(_Posted(events.GrantCommitFailed(generation, problem)))
@@ -197,9 +198,12 @@ class Service:
         else:
             self._facts.append(_Posted(events.GrantCommitted(generation)))
 
-    def keep(self, generation: int, result: GrantResult) -> None:
-        """Makes this the held grant: on the disk first, then in use. Raises StoreFailed; the old one is then kept."""
-        moment = now()
+    def keep(self, generation: int, result: GrantResult, obtained: Instant | None = None) -> None:
+        """Makes this the held grant: on the disk first, then in use. Raises StoreFailed; the old one is then kept.
+
+        obtained: from when its life counts, as the agent holds it; now, when the agent did not ask for it.
+        """
+        moment = obtained or now()
         meta = {
             "generation": generation,
             "sealed_for": result.sealed_for,

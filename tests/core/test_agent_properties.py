@@ -119,7 +119,7 @@ class GatewayLife(RuleBasedStateMachine):
             case WipeGrant():
                 assert wipe_allowed, "a grant was erased although nobody asked for it"
                 self.stored = None
-            case CommitGrant(generation, result):
+            case CommitGrant(generation, result, _):
                 assert self.rng is not None
                 if self.rng.random() < 0.1:
                     self.tell(GrantCommitFailed(generation, named("store.write-failed", self.now.wall)))

@@ -124,7 +124,7 @@ class World:
                     self.snapshot = from_json(snapshot.as_json())
                 case WipeGrant():
                     self.stored = None
-                case CommitGrant(generation, result) if self.commit_works:
+                case CommitGrant(generation, result, _) if self.commit_works:
                     self.stored = result
                     self.tell(GrantCommitted(generation))
                 case Probe(generation) if self.answers_probes:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from notifyd.core.eventlog import FieldValue, Level
 from notifyd.core.events import GrantResult
+from notifyd.core.instant import Instant
 from notifyd.core.problem import Problem
 from notifyd.core.snapshot import Snapshot
 
@@ -32,10 +33,14 @@ class Refresh:
 
 @dataclass(frozen=True, slots=True)
 class CommitGrant:
-    """Make the result the held grant → `GrantCommitted` or `GrantCommitFailed`. Use its access token from then on."""
+    """Make the result the held grant → `GrantCommitted` or `GrantCommitFailed`. Use its access token from then on.
+
+    obtained: from when its life counts; stored with it, so that a restart knows the grant of its snapshot again.
+    """
 
     generation: int
     result: GrantResult
+    obtained: Instant
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass, replace
 
 from notifyd.core import problems, watch
-from notifyd.core.commands import CancelSignins, Command, Emit, Probe, WipeGrant
+from notifyd.core.commands import CancelSignins, Command, CommitGrant, Emit, Probe, WipeGrant
 from notifyd.core.eventlog import FieldValue, Level
 from notifyd.core.events import GrantResult
 from notifyd.core.gate import Gate
@@ -21,11 +21,11 @@ from notifyd.core.snapshot import HeldGrant, Snapshot
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """The grant that is being stored. asked: boot seconds at which it was requested. signin_id: empty for a renewal."""
+    """The grant that is being stored. obtained: when it was asked for. signin_id: empty for a renewal."""
 
     generation: int
     result: GrantResult
-    asked: float
+    obtained: Instant
     signin_id: str
     by: str
 
@@ -98,6 +98,12 @@ class Knowledge:
         self._generation += 1
         if self._gate.probing is not None:
             self._probe(now)
+
+    def _commit(self, result: GrantResult, asked: float, signin_id: str, by: str, now: Instant) -> None:
+        """Store it. Its life is counted from `asked` (boot seconds), the moment of the request: never too long."""
+        obtained = Instant(asked, asked + now.wall - now.boot)
+        self._committing = Commit(self._generation, result, obtained, signin_id, by)
+        self._out.append(CommitGrant(self._generation, result, obtained))
 
     def _probe(self, now: Instant) -> None:
         self._gate.probing = now.boot

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from notifyd.core import identity, problems
-from notifyd.core.commands import CommitGrant, Refresh
+from notifyd.core.commands import Refresh
 from notifyd.core.decisions.base import Commit, Knowledge
 from notifyd.core.eventlog import Level
 from notifyd.core.events import Failure, FailureKind, GrantResult, RefreshFinished
@@ -41,8 +41,7 @@ class RenewalDecisions(Knowledge):
         if self._grant is None or event.generation < self._epoch:
             return
         if isinstance(event.result, GrantResult) and self._fits(event.result, self._grant):
-            self._committing = Commit(self._generation, event.result, flight.since, "", flight.by)
-            self._out.append(CommitGrant(self._generation, event.result))
+            self._commit(event.result, flight.since, "", flight.by, now)
             return
         failure = event.result if isinstance(event.result, Failure) else MALFORMED
         if event.generation != self._generation:
@@ -96,7 +95,7 @@ class RenewalDecisions(Knowledge):
         self._emit_problem("token.store_failed", problem)
 
     def _adopt(self, commit: Commit, now: Instant) -> None:
-        """The stored grant is the held one from now on. Its life is counted from the request: never too long."""
+        """The stored grant is the held one from now on."""
         result, before = commit.result, self._grant
         renewed = before if not commit.signin_id else None
         clock_was_wrong = self._clock_is_wrong()
@@ -106,14 +105,14 @@ class RenewalDecisions(Knowledge):
             tenant_id=result.tenant_id or (renewed.tenant_id if renewed else ""),
             scopes=result.scopes,
             signed_in_wall=renewed.signed_in_wall if renewed else now.wall,
-            obtained=Instant(commit.asked, now.wall - now.boot + commit.asked),
-            expires_boot=commit.asked + result.expires_in,
+            obtained=commit.obtained,
+            expires_boot=commit.obtained.boot + result.expires_in,
             lifetime_s=float(result.expires_in),
             is_sender=renewed.is_sender if renewed else self._is_sender(result),
         )
         self._problem, self._signin_problem, self._end_told = None, None, False
         self._reminders = 0
-        self._renewal.succeeded(self._rng, commit.asked, float(result.expires_in), result.refresh_in)
+        self._renewal.succeeded(self._rng, commit.obtained.boot, float(result.expires_in), result.refresh_in)
         expires_at = now.wall + self._grant.expires_boot - now.boot
         if commit.signin_id:
             self._emit("token.retrieved", Level.NOTICE, account=self._grant.account, expires_at=expires_at)

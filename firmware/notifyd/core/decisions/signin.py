@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from notifyd.core import identity, problems
-from notifyd.core.commands import Answer, CancelSignins, CommitGrant, Redeem
+from notifyd.core.commands import Answer, CancelSignins, Redeem
 from notifyd.core.decisions.base import Commit, Knowledge
 from notifyd.core.eventlog import Level
 from notifyd.core.events import Failure, RedeemFinished, SigninAnswered, SigninStarted
@@ -70,8 +70,7 @@ class SigninDecisions(Knowledge):
             # Answers to requests made for the grant before this one must not replace it.
             self._epoch = self._generation
             signin.phase = Phase.COMMITTING
-            self._committing = Commit(self._generation, event.result, signin.asked, signin.signin_id, "signin")
-            self._out.append(CommitGrant(self._generation, event.result))
+            self._commit(event.result, signin.asked, signin.signin_id, "signin", now)
 
     def _signin_committed(self, commit: Commit, now: Instant) -> None:
         """The new grant is stored: it is the held one; the login check decides what can be said of it."""
