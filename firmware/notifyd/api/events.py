@@ -92,7 +92,7 @@ OPERATIONS = (
         "events",
         {200: Answer("Records in the order of their ids; as a stream, one server-sent event each.", LIST)},
         query={
-            "after": {"type": "integer", "minimum": 0, "description": "the oldest with larger ids; without it and `before`: the newest"},
+            "after": {"type": "integer", "minimum": 0, "description": "the oldest with larger ids; else the newest"},
             "before": {"type": "integer", "minimum": 0, "description": "the newest with smaller ids"},
             "limit": {"type": "integer", "minimum": 1, "maximum": 1000},
             "level": text("this level and more urgent ones", most=16),
