@@ -99,8 +99,8 @@ def system(hours_ago: float = 0.0) -> System:
 def status(**changes: Any) -> dict[str, Any]:
     return {
         "state": "Valid", "can_send": True, "account": "gateway@contoso.example", "access_expires_at": NOW + 2900,
-        "refresh_due_at": NOW + 1500, "grant_age_s": 700, "secret_expires_on": "2026-12-09", "problem": None, "pending": 0,
-        "queue": {"held": 0, "ready": 1, "sent_today": 40, "paused": False}, "generation": 3,
+        "refresh_due_at": NOW + 1500, "grant_age_s": 700, "secret_expires_on": "2026-12-09", "problem": None,
+        "pending": 0, "queue": {"held": 0, "ready": 1, "sent_today": 40, "paused": False}, "generation": 3,
     } | changes  # fmt: skip
 
 
