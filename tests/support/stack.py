@@ -38,6 +38,7 @@ class Microsoft:
 
     ends: dict[str, Any]
     directory: Path
+    epoch: int = 0
 
     def control(self, method: str, path: str, body: object = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
@@ -51,7 +52,14 @@ class Microsoft:
         self.control("POST", "/orders", {"target": target, "what": what, "times": times, **more})
 
     def reset(self) -> None:
+        """As after a fresh start: every grant is forgotten."""
+        self.epoch += 1
         self.control("POST", "/reset")
+
+    def tidy(self) -> None:
+        """Orders, mail and log of another test go; grants stay."""
+        for path in ("/orders", "/mail", "/log"):
+            self.control("DELETE", path)
 
     def withdraw_orders(self) -> None:
         self.control("DELETE", "/orders")
