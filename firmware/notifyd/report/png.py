@@ -33,7 +33,7 @@ def bars(series: Sequence[Sequence[float]], colours: Sequence[Colour], top: floa
         values = [max(0.0, part[number]) if number < len(part) else 0.0 for part in series]
         base = 0
         for colour, sum_so_far in enumerate(accumulate(values), 2):
-            level = min(HEIGHT, round(sum_so_far / top * HEIGHT)) if top > 0 else 0
+            level = round(min(1.0, sum_so_far / top) * HEIGHT) if top > 0 else 0
             if values[colour - 2] > 0 and level <= base:
                 level = min(HEIGHT, base + 3)  # what happened is seen, however little it was
             for y in range(HEIGHT - level, HEIGHT - base):
