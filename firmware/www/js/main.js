@@ -103,14 +103,9 @@ function onRecord(record) {
 
 async function settle(record) {
   await look();
-  if (record.category === "settings") await loadIfClean();
+  if (record.category === "settings") await loadSettings();
   if (record.category === "network") await loadRedirects();
   if (currentView() === "queue") await showQueue();
-}
-
-/** Another administrator's Apply shows up here, unless this one is in the middle of edits. */
-async function loadIfClean() {
-  if (byId("discard").hidden) await loadSettings();
 }
 
 function onLine(nowConnected) {

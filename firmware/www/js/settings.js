@@ -33,8 +33,10 @@ export function setUpSettings(changed) {
   });
 }
 
+/** Reads the applied settings into the form; edits made meanwhile stay (Apply will then say that they are outdated). */
 export async function loadSettings() {
-  take(await call("GET", "settings"));
+  const answer = await call("GET", "settings");
+  if (!isDirty()) take(answer);
 }
 
 export const appliedSettings = () => applied;
@@ -125,14 +127,18 @@ async function apply() {
   PASTED.forEach((name) => trim(form[name]));
   clearErrors();
   setText(byId("apply-result"), text.applying);
+  const body = document_();
+  byId("settings-fields").disabled = true; // what is typed now would be lost when the answer comes
   try {
-    take(await call("PUT", "settings", document_(), etag ? { "If-Match": etag } : {}));
+    take(await call("PUT", "settings", body, etag ? { "If-Match": etag } : {}));
     setText(byId("apply-result"), text.applied);
     setText(byId("trim-notice"), "");
   } catch (error) {
     setText(byId("apply-result"), "");
     if (!(error instanceof ApiError)) throw error;
     showRefusal(error);
+  } finally {
+    byId("settings-fields").disabled = false;
   }
   onChange();
 }
@@ -156,6 +162,7 @@ function document_() {
 }
 
 function showRefusal(error) {
+  byId("settings-fields").disabled = false; // or its fields could not take the focus
   const known = error.fieldErrors.filter(({ pointer }) => form.elements[nameOf(pointer)]);
   const lines = error.fieldErrors.map(({ pointer, detail }) => {
     const field = form.elements[nameOf(pointer)];
