@@ -6,12 +6,7 @@ fail. k grows until a run ends untouched. `python -m pytest tests/adapters/test_
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -20,64 +15,22 @@ from notifyd.adapters.database import SettingsStore, open_database
 from notifyd.adapters.devicekey import device_key_path, read_device_key
 from notifyd.adapters.vault import Vault
 from tests.adapters import store_steps
-
-WRITERS = ("openat", "write", "pwrite64", "fsync", "fdatasync", "rename", "unlink", "ftruncate", "close")
-FAILING = ("write", "pwrite64", "fsync", "fdatasync", "rename")
-LIMIT = 400
+from tests.support.injection import FAILING_CALLS, WRITING_CALLS, Run, every_point, strace_is_missing
 
 pytestmark = [
-    pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed"),
+    pytest.mark.skipif(strace_is_missing(), reason="strace is not installed"),
     pytest.mark.timeout(400),
 ]
 
 
-@dataclass(frozen=True)
-class Run:
-    """How one run ended. touched: the injection took place."""
-
-    acknowledged: bool
-    refused: bool
-    touched: bool
-    output: str
-
-
-def _run(step: str, directory: Path, call: str, injection: str) -> Run:
-    """One run of a step with `injection` (strace's syntax) at some occurrence of `call` on the store's files."""
-    trace = directory.parent / "trace"
-    command = ["strace", "-f", "--seccomp-bpf", "-qq", "-o", str(trace)]
-    # SQLite syncs the directory with fdatasync and swallows its error; ours, before it, is an fsync that does not.
-    command += [] if call == "fdatasync" else ["-P", str(directory)]
-    for name in ("grant.slots", "grant.new", "device.key", "device.new", *_database_files()):
-        command += ["-P", str(directory / name)]
-    command += ["-e", f"trace={call}", "-e", f"inject={call}:{injection}"]
-    command += [sys.executable, "-m", "tests.adapters.store_steps", step, str(directory)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
-    text = trace.read_text()
-    touched = "(INJECTED)" in text or "killed by SIGKILL" in text
-    return Run("ack" in done.stdout, "refused" in done.stdout, touched, done.stdout + done.stderr)
-
-
-def _database_files() -> list[str]:
-    return ["notifyd.db", "notifyd.db-wal", "notifyd.db-shm", "notifyd.db-journal"]
-
-
-def _every(step: str, tmp_path: Path, call: str, injection: str, prepared: bool) -> Iterator[tuple[Run, Path]]:
-    """Runs of `step` on a copy of the same state each, with the injection at the first, second, … occurrence."""
-    state = tmp_path / "state"
-    state.mkdir()
-    if prepared:
-        store_steps.prepare(state)
-    for occurrence in range(1, LIMIT):
-        directory = tmp_path / "run"
-        shutil.rmtree(directory, ignore_errors=True)
-        shutil.copytree(state, directory)
-        run = _run(step, directory, call, f"{injection}:when={occurrence}")
-        if not run.touched:
-            assert run.acknowledged, run.output
-            return
-        yield run, directory
-    raise AssertionError(f"no end after {LIMIT} runs")
+def _every(step: str, tmp_path: Path, call: str, injection: str) -> Iterator[tuple[Run, Path]]:
+    state, workplace = tmp_path / "state", tmp_path / call
+    workplace.mkdir()
+    if not state.exists():
+        state.mkdir()
+        if step != "first_start":
+            store_steps.prepare(state)
+    yield from every_point(("tests.adapters.store_steps", step), state, workplace, call, injection)
 
 
 def _grant(directory: Path) -> bytes | None:
@@ -119,28 +72,26 @@ def _report(what: str, runs: int) -> None:
     print(f"\n{what}: all {runs} points hit, 0 violations")
 
 
-@pytest.mark.parametrize("step", list(store_steps.STEPS))
+@pytest.mark.parametrize(
+    "step", ["token_commit", "token_wipe", "config_apply", pytest.param("first_start", marks=pytest.mark.campaign)]
+)
 def test_kill_at_every_system_call_loses_nothing(tmp_path: Path, step: str) -> None:
     """SIGKILL at each call that can change the store: old or new state, whole; new when it was acknowledged."""
     runs = 0
-    for call in WRITERS:
-        base = tmp_path / call
-        base.mkdir()
-        for run, directory in _every(step, base, call, "signal=SIGKILL", step != "first_start"):
+    for call in WRITING_CALLS:
+        for run, directory in _every(step, tmp_path, call, "signal=SIGKILL"):
             _check(step, run, directory)
             runs += 1
     _report(f"kill -9, {step}", runs)
 
 
-@pytest.mark.parametrize("error", ["EIO", "ENOSPC"])
+@pytest.mark.parametrize("error", ["EIO", pytest.param("ENOSPC", marks=pytest.mark.campaign)])
 @pytest.mark.parametrize("step", ["token_commit", "token_wipe", "config_apply"])
 def test_no_acknowledgement_after_a_failed_write_or_sync(tmp_path: Path, step: str, error: str) -> None:
     """Each write, sync and rename fails in turn: the step is refused by name, never acknowledged, nothing is lost."""
     runs = 0
-    for call in FAILING:
-        base = tmp_path / call
-        base.mkdir()
-        for run, directory in _every(step, base, call, f"error={error}", prepared=True):
+    for call in FAILING_CALLS:
+        for run, directory in _every(step, tmp_path, call, f"error={error}"):
             assert not run.acknowledged, (call, run.output)
             assert run.refused, (call, run.output)
             _check(step, run, directory)
