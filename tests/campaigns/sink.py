@@ -26,12 +26,14 @@ class Sink(ScriptedSmtp):
 
     arrivals: list[Arrival] = field(default_factory=list)
     epoch: int = 0
+    arrival: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def _say(self, writer: asyncio.StreamWriter, verb: str) -> bool:
         if verb == "message":
             found = {name.lower(): value for name, value in _HEADER.findall(self.messages.pop())}
             number, message_id = int(found[b"subject"] or found[b"Subject"]), found[b"message-id"].decode()
             self.arrivals.append(Arrival(number, message_id, self.epoch))
+            self.arrival.set()
         self.lines.clear()
         self.clear.clear()
         self.secured.clear()

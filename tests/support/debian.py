@@ -1,4 +1,4 @@
-"""Programs of Debian that the tests run without installing them: unpacked under build/debian, from apt's own archive."""
+"""Programs of Debian that the tests run without installing them: unpacked under build/debian with apt."""
 
 from __future__ import annotations
 
