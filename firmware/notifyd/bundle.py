@@ -39,9 +39,21 @@ def make(gateway: LiveGateway, mail: dict[str, Any]) -> bytes:
         "versions.json": versions(),
         "process.json": process(),
     }
-    files = {name: json.dumps(document, indent=1, default=str).encode() for name, document in documents.items()}
-    files["events.jsonl"] = b"".join(json.dumps(record.as_json()).encode() + b"\n" for record in records)
-    return _archive({name: redact_text(content.decode()).encode() for name, content in files.items()})
+    files = {name: json.dumps(_redacted(document), indent=1).encode() for name, document in documents.items()}
+    lines = [json.dumps(_redacted(record.as_json())) + "\n" for record in records]
+    files["events.jsonl"] = "".join(lines).encode()
+    return _archive(files)
+
+
+def _redacted(value: Any) -> Any:
+    """Every text once more through the redaction of the event log, whatever it is part of."""
+    if isinstance(value, str):
+        return redact_text(value)
+    if isinstance(value, dict):
+        return {name: _redacted(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_redacted(item) for item in value]
+    return value
 
 
 def versions() -> dict[str, str]:

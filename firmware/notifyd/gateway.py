@@ -20,7 +20,6 @@ from notifyd.core.agent import AgentStatus
 from notifyd.core.clouds import Cloud
 from notifyd.core.eventlog import Record
 from notifyd.core.events import Failure, OAuthError
-from notifyd.core.problem import Problem
 from notifyd.core.problems import entra_problem
 from notifyd.core.redirect import redirect_uris
 from notifyd.core.settings import Auth, Settings

@@ -32,7 +32,7 @@ def stack(microsoft: Microsoft, tmp_path: Path) -> Iterator[Stack]:
 
 
 class Template:
-    """The data directory of a gateway with a grant, made once and copied: a sign-in for each test would take minutes."""
+    """The data of a gateway with a grant, made once and copied: a sign-in for each test would take minutes."""
 
     def __init__(self, home: Path) -> None:
         self._home = home

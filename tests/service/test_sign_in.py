@@ -1,4 +1,4 @@
-"""Get New Token, end to end: the service as a process, the simulated Microsoft 365, the callback socket between them."""
+"""Get New Token, end to end: the service as a process and the simulated Microsoft 365, the callback socket between."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def _wanted(item: Record, filters: dict[str, Any]) -> bool:
     level: Level | None = filters.get("level")
     if level is not None and not item.level.at_least(level):
         return False
-    if filters.get("category") not in (None, item.category):
+    if filters.get("category") not in (None, item.category) or filters.get("event") not in (None, item.event):
         return False
     words = filters.get("text")
     return words is None or words.lower() in item.message.lower()
@@ -90,7 +90,13 @@ OPERATIONS = (
         "The System log; with `Accept: text/event-stream` (or `follow=1`) live, resuming by Last-Event-ID",
         get_events,
         "events",
-        {200: Answer("Records in the order of their ids; as a stream, one server-sent event each.", LIST)},
+        {
+            200: Answer(
+                "Records in the order of their ids; as a stream, one server-sent event each.",
+                LIST,
+                also=(EVENT_STREAM,),
+            )
+        },
         query={
             "after": {"type": "integer", "minimum": 0, "description": "the oldest with larger ids; else the newest"},
             "before": {"type": "integer", "minimum": 0, "description": "the newest with smaller ids"},

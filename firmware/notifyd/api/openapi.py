@@ -10,7 +10,6 @@ from notifyd import __version__
 from notifyd.api.routing import Access, Answer, Operation
 from notifyd.api.shapes import COMPONENTS, refusal
 from notifyd.api.strictjson import Schema
-from notifyd.api.wire import EVENT_STREAM
 
 _DESCRIPTION = """\
 Notification service of the gateway: the Microsoft 365 token, the mail queue, the daily report and the System log.
@@ -29,7 +28,7 @@ _TAGS = {
     "support": "Diagnosis and support",
     "session": "The administrator's login",
 }
-_COMMON = {
+COMMON = {
     400: refusal("The request is malformed."),
     401: refusal("Through the web server: log in first."),
     403: refusal("Through the web server: a change asked for by another site."),
@@ -82,21 +81,19 @@ def _operation(operation: Operation) -> dict[str, Any]:
         described["requestBody"] = {"required": operation.body_required, "content": _contents(operation)}
     if operation.access is Access.ANYONE:
         described["security"] = []
-    if operation.name == "getEvents":
-        described["responses"]["200"]["content"][EVENT_STREAM] = {"schema": {"type": "string"}}
     return described
 
 
 def _answers(operation: Operation) -> dict[int, Answer]:
-    answers = {400: _COMMON[400], 500: _COMMON[500], **operation.answers}
+    answers = {400: COMMON[400], 500: COMMON[500], **operation.answers}
     if operation.access is Access.SESSION:
-        answers.setdefault(401, _COMMON[401])
+        answers.setdefault(401, COMMON[401])
     if operation.changes:
-        answers.setdefault(403, _COMMON[403])
+        answers.setdefault(403, COMMON[403])
     if operation.media_types:
-        answers = {413: _COMMON[413], 415: _COMMON[415], 422: _COMMON[422], **answers}
+        answers = {413: COMMON[413], 415: COMMON[415], 422: COMMON[422], **answers}
     if operation.query:
-        answers.setdefault(422, _COMMON[422])
+        answers.setdefault(422, COMMON[422])
     return answers
 
 
@@ -104,6 +101,8 @@ def _answer(answer: Answer) -> dict[str, Any]:
     described: dict[str, Any] = {"description": answer.description}
     if answer.schema is not None:
         described["content"] = {answer.media_type.partition(";")[0]: {"schema": _schema(answer.schema)}}
+        for media in answer.also:
+            described["content"][media] = {"schema": {"type": "string"}}
     return described
 
 

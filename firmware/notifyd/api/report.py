@@ -192,7 +192,7 @@ OPERATIONS = (
         "The report as it would be sent now: HTML, or JSON with `Accept: application/json`",
         preview,
         "report",
-        {200: Answer("The report.", PREVIEW), **_FAILED},
+        {200: Answer("The report.", PREVIEW, also=("text/html",)), **_FAILED},
     ),
     Operation(
         "GET",

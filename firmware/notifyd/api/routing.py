@@ -31,11 +31,15 @@ class Access(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One documented answer: its meaning, and the schema of its body when it has one."""
+    """One documented answer: its meaning, and the schema of its body when it has one.
+
+    also: media types of other forms that the caller can ask for with Accept.
+    """
 
     description: str
     schema: Schema | None = None
     media_type: str = JSON
+    also: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
