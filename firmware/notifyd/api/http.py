@@ -12,10 +12,11 @@ import asyncio
 import os
 import socket
 import struct
+import sys
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import unquote_to_bytes
 
 import h11
@@ -234,6 +235,10 @@ class _Connection:
             await self._writer.drain()
 
 
+# Python 3.13 would remove the socket's file when the server stops, although the socket is systemd's and lives on.
+_KEEP_THE_FILE: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
+
+
 class HttpServer:
     """Serves one application on one listening socket."""
 
@@ -251,7 +256,7 @@ class HttpServer:
 
     async def start(self, sock: socket.socket) -> None:
         """Accepts on `sock` (bound; it is listened on here) until `stop`."""
-        self._server = await asyncio.start_unix_server(self._accepted, sock=sock, backlog=128)
+        self._server = await asyncio.start_unix_server(self._accepted, sock=sock, backlog=128, **_KEEP_THE_FILE)
 
     async def stop(self, grace_s: float = 1.0) -> None:
         """Stops accepting, gives running requests `grace_s` seconds, then drops what is left."""
