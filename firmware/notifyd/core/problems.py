@@ -33,6 +33,18 @@ _OWN: Mapping[str, Row] = {row.code: row for row in own.ROWS}
 _NUMBERS: Mapping[int, Row] = {number: row for row in entra.ROWS for number in entra.numbers(row)}
 _ERRORS: Mapping[str, Row] = {row.code.removeprefix("oauth."): row for row in entra.ERRORS}
 _NETWORK: Mapping[str, Row] = {row.code: row for row in network.ROWS}
+_ID_TOKEN: Mapping[str, str] = {
+    "id_token_missing": "signin.no-account",
+    "id_token_aud": "signin.wrong-audience",
+    "id_token_iss": "signin.wrong-issuer",
+    "id_token_tid": "signin.wrong-tenant",
+    "id_token_exp": "signin.token-time",
+    "id_token_nbf": "signin.token-time",
+    "id_token_nonce": "signin.unknown-state",
+    # MSAL looks at the nonce first and raises this.
+    "msal_RuntimeError": "signin.unknown-state",
+}
+"""What the worker finds wrong with an id_token, as the row that says it: a captive portal is not the cause."""
 _AADSTS = re.compile(r"AADSTS(\d{4,8})")
 _TAIL = re.compile(r"\s*(Trace ID|Correlation ID|Timestamp):.*", re.DOTALL)
 
@@ -92,6 +104,8 @@ def _unanswered(failure: Failure, wall: float) -> Problem:
             return named(code if code in _OWN else "store.unreadable", wall, failure.description)
         case FailureKind.WORKER:
             return named("worker.failed", wall, detail)
+        case FailureKind.MALFORMED if failure.error in _ID_TOKEN:
+            return named(_ID_TOKEN[failure.error], wall, detail)
         case kind:
             return network_problem(kind.value, "", detail, wall)
 
