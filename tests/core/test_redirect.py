@@ -40,3 +40,8 @@ def test_international_names_are_written_as_dns_has_them() -> None:
 def test_address_that_entra_would_refuse_for_length_is_left_out() -> None:
     """256 characters at most."""
     assert redirect_uris([".".join(["a" * 60] * 4)], []) == []
+
+
+def test_the_ipv6_loopback_is_left_out() -> None:
+    """Entra refuses `[::1]` as a redirect URI, so it is not offered; the IPv4 loopback is fine."""
+    assert redirect_uris((), ("127.0.0.1", "::1"), 8443) == ["https://127.0.0.1:8443/cgi-bin/msoauth2.cgi"]

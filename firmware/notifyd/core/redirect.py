@@ -17,8 +17,8 @@ def redirect_uris(names: Iterable[str], addresses: Iterable[str], port: int = HT
     """Every URI under which the CGI can be reached from the LAN, names first, in the order given, without repeats.
 
     addresses: textual IPv4 or IPv6 addresses; IPv6 literals are bracketed (RFC 3986 §3.2.2). Link-local ones are left
-    out because they need a zone, which Entra cannot register; unspecified, multicast and unreadable ones because no
-    browser can reach them.
+    out because they need a zone, which Entra cannot register, the IPv6 loopback because Entra refuses it; unspecified,
+    multicast and unreadable ones because no browser can reach them.
     port: the HTTPS port, shown only when it is not 443.
     """
     hosts = [*filter(None, map(_name_host, names)), *filter(None, map(_address_host, addresses))]
@@ -43,5 +43,5 @@ def _address_host(address: str) -> str:
     if parsed.is_link_local or parsed.is_multicast or parsed.is_unspecified:
         return ""
     if isinstance(parsed, ipaddress.IPv6Address):
-        return "" if parsed.scope_id else f"[{parsed.compressed}]"
+        return "" if parsed.scope_id or parsed.is_loopback else f"[{parsed.compressed}]"
     return str(parsed)
