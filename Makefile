@@ -98,6 +98,20 @@ $(STAMPS)/mutation: $(STAMPS)/venv requirements/mutation.txt
 	@build/venv-mutation/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/mutation.txt
 	@touch $@
 
+# ---- campaigns: long; CI runs a short sample of each within `make test` -------------------------------------------
+
+.PHONY: crash-test
+crash-test: setup ## kill -9 at random points of enqueue and send (KILLS=2000)
+	@exec $(PY) -m tests.campaigns.crash --kills $(or $(KILLS),2000)
+
+.PHONY: simulated-day
+simulated-day: setup ## 10,000 mails in a simulated day against Exchange's limits
+	@exec $(PY) -m tests.campaigns.simulated_day --messages 10000 --speed 90
+
+.PHONY: fleet
+fleet: setup ## 100,000 gateways after a power cut and through an outage (chart in build/)
+	@exec $(PY) -m tests.campaigns.fleet --gateways $(or $(GATEWAYS),100000)
+
 .PHONY: docs
 docs: $(STAMPS)/dev ## Regenerate the documents that are made from the code
 	@$(PY) docs/generate.py
