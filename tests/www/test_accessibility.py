@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 from tests.www.conftest import SENDER, Desk
 
 SIZES = {"desk": (1280, 900), "phone": (390, 844)}
-VIEWS = ("mail-server", "queue", "check", "log")
+VIEWS = ("mail-server", "queue", "check", "log", "report", "alerts")
 GRAVE = ("serious", "critical")
 
 

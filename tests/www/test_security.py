@@ -133,6 +133,7 @@ PAGE_POLICY = {
     "connect-src": "'self'",
     "img-src": "'self' data:",
     "form-action": "'self'",
+    "frame-src": "'self'",
     "base-uri": "'none'",
     "frame-ancestors": "'none'",
 }

@@ -1,17 +1,19 @@
 // Starts the page: login, views, and the stream that keeps everything current.
 
+import { showAlerts } from "./alerts.js";
 import { ApiError, call, followEvents, get, whenLoggedOut } from "./api.js";
 import { showBanners } from "./banners.js";
 import { setUpCheck } from "./check.js";
 import { byId, setText, show, whileBusy } from "./dom.js";
 import { addRecord, setUpLog, showLine, showLog } from "./log.js";
 import { setUpQueue, showQueue } from "./queue.js";
+import { showReport } from "./report.js";
 import { dropEdits, loadSettings, setUpSettings } from "./settings.js";
 import { text } from "./strings.js";
 import { setUpTestMail } from "./testmail.js";
 import { followSignin, loadRedirects, setUpToken, showStatus, showWhetherPossible, tokenStatus } from "./token.js";
 
-const VIEWS = { "mail-server": null, queue: showQueue, check: null, log: showLog };
+const VIEWS = { "mail-server": null, queue: showQueue, check: null, log: showLog, report: showReport, alerts: showAlerts };
 const FIRST_VIEW = "mail-server";
 const NOTICE = "notice"; // what the next login page says, in this tab's storage
 const SETTLE_MS = 150; // events come in bursts; one look at the status answers them all

@@ -141,6 +141,27 @@ export const text = {
   checkVerdict: { ok: "Everything works.", warning: "It works, with warnings.", failed: "A step failed: see its remedy." },
 
   // log
+  categories: ["token", "signin", "settings", "secret", "mail", "alert", "report", "auth", "clock", "network", "store", "service", "syslog"],
+  logOldest: "These are the oldest records.",
+  logNothing: "No record matches.",
+  exporting: (count) => `Exporting… ${count} records`,
+  exported: (count) => `Exported ${count} ${count === 1 ? "record" : "records"}.`,
+
+  // report and alerts
+  weekdays: [[1, "Mon"], [2, "Tue"], [3, "Wed"], [4, "Thu"], [5, "Fri"], [6, "Sat"], [7, "Sun"]],
+  reportSections: [["system", "System"], ["traffic", "Traffic"], ["security", "Security"], ["mail", "Mail and token"], ["events", "Events"], ["services", "DHCP and VPN"]],
+  nextReport: (time) => `Next report ${time}`,
+  noReport: "No report is sent by itself.",
+  reportSteps: {
+    starting: "Making the report…",
+    asking: "Asking notifyd…",
+    looking: "Looking at the system…",
+    drawing: "Drawing…",
+    "handing-in": "Handing the mail in…",
+    queued: "In the queue…",
+  },
+  reportSent: (to) => `The report was sent to ${to}.`,
+  alertCategories: [["store", "Storage"], ["clock", "Clock"], ["network", "Network"], ["auth", "Logins"], ["secret", "Client secret"], ["settings", "Settings"], ["signin", "Sign-ins"], ["service", "Service"]],
   live: "New lines appear by themselves.",
   notLive: "The line to the gateway is broken; trying again…",
 };
