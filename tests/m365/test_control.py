@@ -219,7 +219,7 @@ def test_program_stays_quiet_whatever_it_plays(tmp_path: Path) -> None:
         for stage in ("connect", "ehlo", "starttls"):
             order = {"target": "smtp", "what": "reset", "stage": stage}
             requests.post(f"{ends['control']}/orders", json=order, timeout=5)
-            with pytest.raises((smtplib.SMTPException, ConnectionError)):
+            with pytest.raises(OSError):  # noqa: PT011 - reset, refused or timed out: all are well
                 smtplib.SMTP(*ends["smtp"], timeout=5).starttls(context=ssl.create_default_context())
         process.terminate()
         _, errors = process.communicate(timeout=10)
