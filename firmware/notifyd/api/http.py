@@ -31,6 +31,9 @@ WRITE_DEADLINE_S = 20.0  # a reader that takes nothing for so long is gone
 LARGE_BODY = 1024 * 1024
 LARGE_BODIES_AT_ONCE = 2  # each may cost a few times its size while it is parsed
 READ_SIZE = 64 * 1024
+LINGER_S, LINGER_SIZE = 0.5, 1024 * 1024
+SILENCE_S = 0.5  # a peer that has said nothing for so long may have to make room for another
+WAITS = 8  # looks for room, over two such spans, before a newcomer is told to come back
 _UCRED = struct.Struct("3i")
 
 
@@ -75,12 +78,23 @@ class _Connection:
         with suppress(_Gone, ConnectionError, TimeoutError):
             while await self._one_request():
                 self._h11.start_next_cycle()
-        self._writer.close()
+        await self._close()
 
     async def refuse_full(self) -> None:
         problem = ApiProblem(503, "busy", "Too many connections at once.", headers=(("retry-after", "1"),))
         with suppress(_Gone, ConnectionError, TimeoutError, h11.LocalProtocolError):
             await self._send(problem.response(), close=True)
+        await self._close()
+
+    async def _close(self) -> None:
+        """Ends our side first and takes what is still coming: closing over unread bytes would reset the connection."""
+        with suppress(ConnectionError, TimeoutError, OSError):
+            if not self._writer.is_closing() and self._h11.their_state not in (h11.DONE, h11.CLOSED):
+                self._writer.write_eof()
+                async with asyncio.timeout(LINGER_S):
+                    taken = 1
+                    while 0 < taken < LINGER_SIZE and (piece := await self._reader.read(READ_SIZE)):
+                        taken += len(piece)
         self._writer.close()
 
     def drop(self) -> None:
@@ -247,6 +261,8 @@ class HttpServer:
         self.large_bodies = asyncio.Semaphore(LARGE_BODIES_AT_ONCE)
         self._max_connections = max_connections
         self._connections: dict[_Connection, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._waiting = 0
         self._server: asyncio.Server | None = None
 
     @property
@@ -264,7 +280,7 @@ class HttpServer:
             self._server.close()
         for connection in [c for c in self._connections if c.idle]:
             connection.drop()
-        tasks = list(self._connections.values())
+        tasks = list(self._tasks)
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=grace_s)
             for task in late:
@@ -275,29 +291,50 @@ class HttpServer:
         writer.transport.set_write_buffer_limits(high=READ_SIZE)
         connection = _Connection(self, reader, writer)
         task = asyncio.current_task()
-        if task is None or not self._make_room(connection.peer):
-            await connection.refuse_full()
+        if task is None:
             return
-        self._connections[connection] = task
+        self._tasks.add(task)
         try:
-            await connection.run()
+            if await self._room_for(connection.peer):
+                self._connections[connection] = task
+                await connection.run()
+            else:
+                await connection.refuse_full()
         except asyncio.CancelledError:
-            connection.drop()
+            connection.drop()  # by `stop`; streams of asyncio log a cancelled handler as a fault
         finally:
             self._connections.pop(connection, None)
+            self._tasks.discard(task)
+
+    async def _room_for(self, peer: Peer) -> bool:
+        """Waits a moment for room: in a burst the others are done, or turn out to be silent, before long."""
+        if self._make_room(peer):
+            return True
+        if self._waiting >= self._max_connections:
+            return False
+        self._waiting += 1
+        try:
+            for _ in range(WAITS):
+                await asyncio.sleep(SILENCE_S / 4)
+                if self._make_room(peer):
+                    return True
+            return False
+        finally:
+            self._waiting -= 1
 
     def _make_room(self, peer: Peer) -> bool:
-        """True when one more may come in: the one idle longest leaves, so that idle peers cannot keep others out.
+        """True when one more may come in: the one silent longest leaves, so that idle peers cannot keep others out.
 
         The last place is kept for the device's own administrator (root, or the user that runs the service).
         """
         own = peer.uid in (0, os.getuid())
         if len(self._connections) < self._max_connections - (0 if own else 1):
             return True
-        idle = [connection for connection in self._connections if connection.idle]
-        if not idle:
+        long_ago = asyncio.get_running_loop().time() - SILENCE_S
+        silent = [each for each in self._connections if each.idle and each.last_used <= long_ago]
+        if not silent:
             return False
-        oldest = min(idle, key=lambda connection: connection.last_used)
+        oldest = min(silent, key=lambda connection: connection.last_used)
         self._connections.pop(oldest, None)
         oldest.drop()
         return True

@@ -116,6 +116,8 @@ _BLANKS = "\u00a0\u200b\u200c\u200d\u2060\ufeff\u00ad\u200e\u200f\u202a\u202b\u2
 _GUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _HOST = re.compile(rf"(?=.{{1,253}}\.?$){_LABEL}(?:\.{_LABEL})*\.?", re.IGNORECASE)
+_NUMBER_AT_END = re.compile(r"(?:.*\.)?(?:[0-9]+|0[xX][0-9a-fA-F]*)\.?")
+"""No name ends so, but resolvers take it for an address in another notation (0x7f.1, 2130706433)."""
 _DOMAIN = re.compile(rf"(?=.{{1,253}}$)(?:{_LABEL}\.)+[a-z0-9-]*[a-z][a-z0-9-]*", re.IGNORECASE)
 _LOCAL = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
 _SHARED_TENANTS = frozenset({"common", "organizations", "consumers"})
@@ -308,12 +310,12 @@ class _Parser:
 
 def _server_fault(text: str) -> str:
     try:
-        ipaddress.ip_address(text.strip("[]"))
+        ipaddress.ip_address(text[1:-1] if text.startswith("[") and text.endswith("]") else text)
     except ValueError:
         pass
     else:
         return ""
-    if not _HOST.fullmatch(text) or text.replace(".", "").isdigit():
+    if not _HOST.fullmatch(text) or _NUMBER_AT_END.fullmatch(text):
         return "must be a DNS name or address, such as smtp.office365.com"
     return ""
 
