@@ -64,7 +64,7 @@ _RULES = """
 - An answer counts only for the generation that asked: results of token requests since the last change of identity,
   failures and login checks only under the very present configuration.
 - After another boot nobody knows how long the power was off: a held grant is Expired until its renewal succeeds. That
-  comes within 10 s of an ordered restart and within 20 min of a power cut (docs/fleet.md says why); a waiting mail or
+  comes within 10 s of an ordered restart and within 22 min of a power cut (docs/fleet.md says why); a waiting mail or
   the administrator's wish makes it come at once.
 - A failure never destroys a grant. Only a changed identity, cleared settings or the administrator's wish do.
 - The state speaks of the token. `can_send` speaks of the mail: it is false as well when the mail server refuses a valid

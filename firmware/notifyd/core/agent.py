@@ -300,18 +300,18 @@ class Agent(MailDecisions):
 
     def _with_snapshot(self, now: Instant) -> list[Command]:
         """Save what changed, after the erasing of a grant and before everything else."""
-        current = self._snapshot(now)
-        if self._saved is not None and replace(current, saved=self._saved.saved) == self._saved:
+        current = self._snapshot(self._saved.saved if self._saved is not None else now)
+        if current == self._saved:
             return self._out
-        self._saved = current
+        self._saved = current = replace(current, saved=now)
         wiped = [command for command in self._out if isinstance(command, WipeGrant)]
         rest = [command for command in self._out if not isinstance(command, WipeGrant)]
         return [*wiped, SaveSnapshot(current), *rest]
 
-    def _snapshot(self, now: Instant) -> Snapshot:
+    def _snapshot(self, saved: Instant) -> Snapshot:
         renewal, gate = self._renewal, self._gate
         return Snapshot(
-            saved=now,
+            saved=saved,
             boot_id=self._boot_id,
             settings=self._settings,
             secret_known=self._secret_known,

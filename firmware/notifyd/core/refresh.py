@@ -67,7 +67,7 @@ CLOCK_STEP_S = 60.0
 """A smaller step of the wall clock cures nothing and is not worth a word."""
 
 CLEAN_START_SPREAD_S = 10.0
-POWER_CUT_SPREAD_S = 20 * 60.0
+POWER_CUT_SPREAD_S = 22 * 60.0
 """After a power cut whole districts start together; an ordered restart is alone."""
 
 
