@@ -67,7 +67,7 @@ async function enter(user) {
   document.body.append(byId("app-template").content);
   setText(byId("account-name"), user);
   show(byId("account"));
-  setUpSettings(showWhetherPossible);
+  setUpSettings(showWhetherPossible, look);
   for (const setUp of [setUpToken, setUpTestMail, setUpQueue, setUpCheck, setUpLog]) setUp();
   try {
     await loadSettings();

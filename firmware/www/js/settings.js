@@ -14,10 +14,12 @@ let form = null;
 let applied = null; // what GET answered last
 let etag = "";
 let onChange = () => {};
+let onTaken = () => {};
 
-/** Sets the form up; `changed()` is called after each edit and each Apply. */
-export function setUpSettings(changed) {
+/** Sets the form up; `changed()` is called after each edit and each Apply, `taken()` after each Apply that succeeded. */
+export function setUpSettings(changed, taken) {
   onChange = changed;
+  onTaken = taken;
   form = byId("settings");
   form.addEventListener("input", edited);
   form.addEventListener("change", edited);
@@ -132,6 +134,7 @@ async function apply() {
   try {
     take(await call("PUT", "settings", body, etag ? { "If-Match": etag } : {}));
     setText(byId("apply-result"), text.applied);
+    onTaken();
     setText(byId("trim-notice"), "");
   } catch (error) {
     setText(byId("apply-result"), "");
