@@ -53,7 +53,7 @@ $(STAMPS)/dev: $(STAMPS)/sim requirements/dev.txt
 
 # The two conflict as packages and would replace the machine's own logging: unpacked, not installed.
 $(STAMPS)/collectors: $(STAMPS)/apt-run tests/collectors/install.sh
-	@echo "Unpacking Debian's rsyslog and syslog-ng for the tests"
+	@echo "Unpacking Debian's rsyslog, syslog-ng and promtool for the tests"
 	@tests/collectors/install.sh build/collectors >build/collectors.log 2>&1 || { cat build/collectors.log >&2; exit 1; }
 	@touch $@
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from calendar import timegm
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import fields
@@ -225,6 +226,11 @@ class LiveGateway:
         for name, value in counters.items():
             figures[f"notifyd_{name}_total"] = ("counter", name.replace("_", " "), "", value)
         figures |= self.consumers.metrics()
+        figures["notifyd_events_total"] = ("counter", "events since the start", "level", self.events.emitted)
+        expires = self._service.stored.settings.secret_expires_on if self._service.stored else None
+        if expires is not None:
+            wall = float(timegm(expires.timetuple()))
+            figures["notifyd_secret_expires_timestamp_seconds"] = ("gauge", "end of the client secret", "", wall)
         figures["notifyd_event_last_id"] = ("counter", "id of the newest event", "", self.events.last_id)
         return figures
 

@@ -74,6 +74,8 @@ class EventLog:
         self._waiters: set[asyncio.Future[None]] = set()
         self._closed = False
         self._lost = 0
+        self.emitted = {level.value: 0 for level in Level}
+        """How many records of each level there were since the start, for metrics."""
         self._timer: asyncio.TimerHandle | None = None
         self._reopen_s = REOPEN_FIRST_S
         self._retry_at = 0.0
@@ -114,6 +116,7 @@ class EventLog:
             fields=drafted.fields,
         )
         self._next_id += 1
+        self.emitted[record.level.value] += 1
         self._keep(record)
         for sink in self._sinks:
             with suppress(Exception):  # a broken consumer must not silence the others, nor the caller
