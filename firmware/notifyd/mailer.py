@@ -83,6 +83,7 @@ class Mailer:
         self._inbox = _Inbox()
         self._failed: StoreFailed | None = None
         self._works: bool | None = None
+        self._pace_known = False
         for name, reason in (("paused", Reason.PAUSED), ("breaker", Reason.BREAKER)):
             if (stored := queue.document(name)) is not None:
                 self._holds.add(reason, problem_from_json(stored))
@@ -95,6 +96,7 @@ class Mailer:
                 self._woken.clear()
                 if self._failed is not None:
                     raise self._failed
+                await self._learn_pace()
                 await self._sleep(self._step())
         finally:
             await self.close()
@@ -176,6 +178,7 @@ class Mailer:
         """Another server, login or sender may work where the last one did not."""
         self._close_breaker()
         self._outage = _Outage()
+        self._pace_known = False
         self._works = None
         self._lift(Reason.LOGIN, Reason.ACCOUNT)
 
@@ -263,6 +266,18 @@ class Mailer:
         except TimeoutError:
             return
 
+    async def _learn_pace(self) -> None:
+        """Before the first mail, and after a change of settings: whose limits count."""
+        if not self._pace_known and self._holds.open and self._queue.next_due() is not None:
+            account = await self._account()
+            if account is not None:
+                self._keep_pace(account)
+
+    def _keep_pace(self, account: Account) -> None:
+        self._pace_known = True
+        if account.pace != self._governor.limits and not self._governor.flying:
+            self._governor = Governor(account.pace, self._queue.attempts(), self._stored_throttle())
+
     def _step(self) -> float | None:
         """Start what can be started; seconds until there may be more to do, None when only an event can tell."""
         start = self._next_start()
@@ -317,8 +332,7 @@ class Mailer:
         if lane.serves(account):
             return True
         await lane.drop()
-        if account.pace != self._governor.limits and not self._governor.flying:
-            self._governor = Governor(account.pace, self._queue.attempts(), self._stored_throttle())
+        self._keep_pace(account)
         session = Session(account.target, oauth=account.auth is Auth.OAUTH2, now_wall=self._now().wall)
         lane.connecting = True
         try:

@@ -28,13 +28,10 @@ class Sink(ScriptedSmtp):
     epoch: int = 0
     arrival: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def _say(self, writer: asyncio.StreamWriter, verb: str) -> bool:
-        if verb == "message":
-            found = {name.lower(): value for name, value in _HEADER.findall(self.messages.pop())}
-            number, message_id = int(found[b"subject"] or found[b"Subject"]), found[b"message-id"].decode()
-            self.arrivals.append(Arrival(number, message_id, self.epoch))
-            self.arrival.set()
-        self.lines.clear()
-        self.clear.clear()
-        self.secured.clear()
-        return await super()._say(writer, verb)
+    def take(self, message: bytes) -> None:
+        """Write it down; keep nothing else."""
+        found = {name.lower(): value for name, value in _HEADER.findall(message)}
+        self.arrivals.append(Arrival(int(found[b"subject"]), found[b"message-id"].decode(), self.epoch))
+        self.arrival.set()
+        for kept in (self.lines, self.clear, self.secured):
+            kept.clear()

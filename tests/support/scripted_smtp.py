@@ -42,7 +42,6 @@ class ScriptedSmtp:
     port: int = 0
     ca_file: Path = Path()
     context: ssl.SSLContext | None = None
-    _said: str = ""
 
     def reply(self, verb: str) -> str:
         wanted = self.replies.get(verb, USUAL.get(verb, "500 5.5.1 what?"))
@@ -58,34 +57,38 @@ class ScriptedSmtp:
         finally:
             writer.close()
 
-    async def _say(self, writer: asyncio.StreamWriter, verb: str) -> bool:
+    async def _say(self, writer: asyncio.StreamWriter, verb: str) -> str:
+        """Send the reply and return it; empty when the connection is to end."""
         text = self.reply(verb)
-        self._said = text
         if text == DROP:
-            return False
+            return ""
         writer.write(text.encode() + b"\r\n")
         await writer.drain()
-        return not text.startswith("421")
+        return "" if text.startswith("421") else text
+
+    def take(self, message: bytes) -> None:
+        """A whole message came; the reply to it follows."""
+        self.messages.append(message)
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         secured = False
-        going = await self._say(writer, "connect")
-        while going and (line := await reader.readline()):
+        said = await self._say(writer, "connect")
+        while said and (line := await reader.readline()):
             (self.secured if secured else self.clear).extend(line)
             self.lines.append(line.decode("utf-8", "replace").removesuffix("\r\n"))
             verb = line.split(b" ", 1)[0].strip().upper().decode("ascii", "replace") or "empty"
             verb = verb if verb in USUAL else "AUTH"
-            going = await self._say(writer, verb)
-            if verb == "STARTTLS" and going and self.context is not None:
+            said = await self._say(writer, verb)
+            if verb == "STARTTLS" and said and self.context is not None:
                 await writer.start_tls(self.context)
                 secured = True
-            elif verb == "DATA" and self._said.startswith("354"):
+            elif verb == "DATA" and said.startswith("354"):
                 message = await reader.readuntil(b"\r\n.\r\n")
                 (self.secured if secured else self.clear).extend(message)
-                self.messages.append(message.removesuffix(b".\r\n"))
-                going = await self._say(writer, "message")
+                self.take(message.removesuffix(b".\r\n"))
+                said = await self._say(writer, "message")
             elif verb == "QUIT":
-                going = False
+                said = ""
 
 
 @asynccontextmanager

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from notifyd.adapters.queue import QueueFull, QueueLimits
+from notifyd.core.governor import OTHER_SERVER
 from notifyd.core.outbox import MailState, Priority, RecipientState
 from notifyd.core.problems import named
 from notifyd.core.secret import Secret
@@ -264,3 +265,16 @@ async def test_no_account_holds_mail_until_there_is_one(tmp_path: Path, account:
         desk.account = account
         desk.mailer.settings_changed()
         await desk.becomes(accepted.id, SENT)
+
+
+async def test_a_server_without_exchanges_limits_is_not_slowed_by_them_after_a_restart(
+    tmp_path: Path, account: Account, exchange: ThreadedSimulator
+) -> None:
+    """Which limits count is known before the first mail after a start."""
+    exchange.world.mail.limits.over_rate = "ignore"
+    modest = replace(account, limits=OTHER_SERVER)
+    for _ in range(2):
+        async with running_desk(tmp_path, modest) as desk:
+            for number in range(31):
+                last = await desk.submit(mail(number))
+            await desk.becomes(last.id, SENT)
