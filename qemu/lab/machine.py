@@ -74,6 +74,7 @@ class Setup:
     agent: bool = True
     console_to_terminal: bool = False
     wires_off: Sequence[str] = ()
+    extra_disks: Sequence[Path] = ()
 
 
 class Machine:
@@ -127,6 +128,9 @@ class Machine:
         argv += ["-qmp", f"unix:{self.folder / 'qmp.sock'},server=on,wait=off"]
         argv += self._flash(setup)
         argv += ["-drive", f"if=none,id=disk,{setup.drive}", "-device", "virtio-blk-pci,drive=disk"]
+        for number, path in enumerate(setup.extra_disks):
+            argv += ["-drive", f"if=none,id=extra{number},file={path},format=raw,readonly=on"]
+            argv += ["-device", f"virtio-blk-pci,drive=extra{number}"]
         argv += ["-device", "virtio-rng-pci", *self._console(setup), *self._credentials(setup)]
         for zone in self.environment.wires:
             argv += self._wire(zone, setup)
@@ -196,7 +200,8 @@ class Machine:
 
     def _flash(self, setup: Setup) -> list[str]:
         """Boot loader and its environment; read-only, since the slot state lives on the disk."""
-        bootargs = [setup.extra_bootargs] if setup.extra_bootargs else []
+        # Emulation on a busy machine may need minutes for what a unit does in seconds.
+        bootargs = ["systemd.default_device_timeout_sec=600", *([setup.extra_bootargs] if setup.extra_bootargs else [])]
         units = dict(setup.units)
         if setup.agent:
             units["lab-agent.service"] = _AGENT_UNIT

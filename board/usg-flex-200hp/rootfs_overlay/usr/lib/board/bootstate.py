@@ -6,14 +6,10 @@ ended by NUL). One is written and synced before the other, so that a power cut l
 them in the same order.
 """
 
-import fcntl
-import hashlib
-import http.client
 import json
 import os
 import socket
 import sys
-import tarfile
 import time
 import zlib
 from pathlib import Path
@@ -87,18 +83,17 @@ def running_slot():
 
 def healthy():
     """Whether notifyd answers on its API socket; that it started is not enough."""
-    connection = http.client.HTTPConnection("localhost", timeout=10)
     try:
-        connection.sock = socket.socket(socket.AF_UNIX)
-        connection.sock.settimeout(10)
-        connection.sock.connect("/run/notifyd/admin.sock")
-        connection.request("GET", "/api/v1/status")
-        answer = connection.getresponse()
-        return answer.status == 200 and "state" in json.load(answer)
-    except (OSError, http.client.HTTPException, ValueError):
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(10)
+            connection.connect("/run/notifyd/admin.sock")
+            connection.sendall(b"GET /api/v1/status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            answer = b""
+            while piece := connection.recv(65536):
+                answer += piece
+    except OSError:
         return False
-    finally:
-        connection.close()
+    return answer.startswith(b"HTTP/1.1 200 ") and b'"state"' in answer
 
 
 def confirm():
@@ -138,24 +133,30 @@ def install(bundle):
 
     What was written is checked against the manifest, and only then the boot loader may try it.
     """
+    import tarfile  # here, since confirming a start must be quick
+
     slot = "B" if running_slot() == "A" else "A"
     state_device = partition("bootstate")
-    with tarfile.open(bundle) as archive:
-        manifest = json.load(archive.extractfile("manifest.json"))
-        # A slot that is only half written must not be startable.
-        write_state(state_device, read_state(state_device) | {f"BOOT_{slot}_LEFT": "0"})
-        for name, target in (("kernel.fit", "kernel"), ("root.squashfs", "root")):
-            device = partition(f"{target}_{slot.lower()}")
-            copy_verified(archive.extractfile(name), device, manifest["files"][name])
+    try:
+        with tarfile.open(bundle) as archive:
+            manifest = json.load(archive.extractfile("manifest.json"))
+            # A slot that is only half written must not be startable.
+            write_state(state_device, read_state(state_device) | {f"BOOT_{slot}_LEFT": "0"})
+            for name, target in (("kernel.fit", "kernel"), ("root.squashfs", "root")):
+                device = partition(f"{target}_{slot.lower()}")
+                copy_verified(archive.extractfile(name), device, manifest["files"][name])
+    except tarfile.TarError as error:
+        raise Refused(f"{bundle} is not an upgrade bundle: {error}") from None
     prefer(slot)
     print(f"slot {slot} holds {manifest['version']}; restart to try it")
 
 
 def copy_verified(source, device, expected):
     """Copies the stream onto the device, reads it back, raises Refused when the digest is not the expected one."""
-    descriptor = os.open(device, os.O_RDWR | os.O_CLOEXEC)
+    import hashlib
+
+    descriptor = os.open(device, os.O_RDWR | os.O_CLOEXEC | os.O_EXCL)  # exclusive: refused while it is mounted
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
         length = 0
         while block := source.read(BLOCK):
             os.write(descriptor, block)
@@ -188,7 +189,7 @@ def main():
         else:
             print("usage: bootstate.py status|confirm|prefer SLOT|install BUNDLE", file=sys.stderr)
             return 2
-    except (Refused, OSError, tarfile.TarError, KeyError, ValueError) as error:
+    except (Refused, OSError, KeyError, ValueError, EOFError) as error:
         print(f"bootstate: {error}", file=sys.stderr)
         return 1
     return 0
