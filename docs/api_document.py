@@ -14,8 +14,8 @@ PATH = Path(__file__).with_name("api.md")
 _HEAD = """\
 # HTTP API
 
-Made from the table of operations (`firmware/notifyd/api/table.py`) by `make docs`; a test fails when the two differ. The
-same table makes the router and the OpenAPI 3.1 document at `GET /api/v1/openapi.json`.
+Made from the table of operations (`firmware/notifyd/api/table.py`) by `make docs`; a test fails when the two differ.
+The same table makes the router and the OpenAPI 3.1 document at `GET /api/v1/openapi.json`.
 
 {description}
 

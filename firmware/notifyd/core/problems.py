@@ -13,6 +13,7 @@ from notifyd.core.events import Failure, FailureKind, OAuthError
 from notifyd.core.failure import FailureClass, failure_class
 from notifyd.core.problem import Actor, Problem, Source
 from notifyd.core.problem_table import Row, entra, network, own, smtp
+from notifyd.core.redact import redact_text
 
 __all__ = [
     "FailureClass",
@@ -61,13 +62,18 @@ def clean(text: str, limit: int = LONGEST_DETAIL) -> str:
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
+def _detail(text: str) -> str:
+    """A server's text, which a careless or hostile one may have made of what we sent it."""
+    return clean(redact_text(text))
+
+
 def named(code: str, wall: float, detail: str = "") -> Problem:
     """A fault that notifyd found itself (`problem_table/own.py`). Raises KeyError for a code not in the table."""
     return _problem(_OWN[code], wall, detail)
 
 
 def _problem(row: Row, wall: float, detail: str) -> Problem:
-    return Problem(row.code, row.title, clean(detail), row.remedy, row.transient, wall, row.source, row.actor)
+    return Problem(row.code, row.title, _detail(detail), row.remedy, row.transient, wall, row.source, row.actor)
 
 
 def aadsts_numbers(description: str) -> tuple[int, ...]:
@@ -120,7 +126,7 @@ def _answered(failure: Failure, kind: FailureClass, wall: float) -> Problem:
     return Problem(
         code=code,
         title=row.title,
-        detail=clean(_TAIL.sub("", failure.description) or failure.error),
+        detail=_detail(_TAIL.sub("", failure.description) or failure.error),
         remedy=row.remedy,
         transient=transient,
         since=wall,
@@ -154,7 +160,7 @@ def smtp_problem(code: int, enhanced: str, text: str, stage: str, now_wall: floa
     """
     row = smtp.find(code, enhanced, text, stage)
     name = row.code if row.code in smtp.SPECIFIC else smtp.reply_code(code, enhanced)
-    detail = clean(" ".join(part for part in (str(code), enhanced, text) if part))
+    detail = _detail(" ".join(part for part in (str(code), enhanced, text) if part))
     return Problem(name, row.title, detail, row.remedy, row.transient, now_wall, Source.SMTP, row.actor)
 
 
