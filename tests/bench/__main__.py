@@ -15,7 +15,7 @@ import urllib3
 from qemu.workstation.demo import running_demo
 from qemu.workstation.demo_once import free_port
 from qemu.workstation.gateway import REPOSITORY
-from tests.bench import accept_rate, cgi, idle, signin
+from tests.bench import accept_rate, cgi, event_log, idle, signin
 
 RESULT = REPOSITORY / "build" / "bench.json"
 BOUNDS = {"idle_pss_ratio": 2.0, "cgi_wall_ratio": 1.8}
@@ -30,6 +30,7 @@ def main() -> int:
             ("sign-in", lambda: signin.measure(demo)),
             ("idle (a minute and a half)", lambda: idle.measure(demo.gateway.notifyd.pid)),
             ("CGI", lambda: cgi.measure(demo.gateway.run)),
+            ("a day of events", event_log.measure),
             ("durable accepts", lambda: accept_rate.measure(demo.gateway.run)),
         ):
             print(f"measuring {name} …", file=sys.stderr, flush=True)
