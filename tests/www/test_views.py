@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from playwright.sync_api import expect
 
-from tests.www.conftest import OPERATOR, Desk
+from tests.www.conftest import OPERATOR, OUTAGE, Desk
 
 CHECK_DEADLINE_MS = 90_000
 
@@ -97,8 +97,9 @@ def test_secret_that_ends_soon_is_announced(desk: Desk) -> None:
     expect(banner).not_to_contain_text("expires in")
 
 
-def test_lost_service_is_announced_and_comes_back(desk: Desk) -> None:
+def test_lost_service_is_announced_and_comes_back(desk: Desk, tolerated: list[str]) -> None:
     """notifyd is killed: the page says so by itself, and recovers when it is back."""
+    tolerated += OUTAGE
     page = desk.page
     desk.apply()
     desk.gateway.notifyd.kill()

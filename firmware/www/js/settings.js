@@ -146,7 +146,7 @@ async function apply() {
   onChange();
 }
 
-/** The body of PUT: fields of the chosen method only, secrets only when typed. */
+/** The body of PUT: fields of the chosen method only, empty ones too (to clear them), secrets only when typed. */
 function document_() {
   const method = form.auth.value;
   const body = {};
@@ -157,8 +157,6 @@ function document_() {
   }[method];
   for (const name of used) body[name] = form[name].value.trim();
   if (/^\d+$/.test(body.port)) body.port = Number(body.port);
-  if (body.secret_expires_on === "") body.secret_expires_on = null;
-  if (!body.username) delete body.username;
   if (method === "oauth2" && form.client_secret.value) body.client_secret = form.client_secret.value;
   if (method === "password" && form.password.value) body.password = form.password.value;
   return body;
