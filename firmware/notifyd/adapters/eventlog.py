@@ -74,6 +74,7 @@ class EventLog:
         self._waiters: set[asyncio.Future[None]] = set()
         self._closed = False
         self._lost = 0
+        self._troubled = False
         self.emitted = {level.value: 0 for level in Level}
         """How many records of each level there were since the start, for metrics."""
         self._timer: asyncio.TimerHandle | None = None
@@ -271,6 +272,9 @@ class EventLog:
             return False
         self._pending.clear()
         self._reopen_s = REOPEN_FIRST_S
+        if self._troubled:
+            self._troubled = False
+            self.emit("store.recovered")
         if self._lost:
             lost, self._lost = self._lost, 0
             self.emit("store.events_lost", count=lost, reason="they were more than memory holds")
@@ -329,6 +333,7 @@ class EventLog:
         if damaged and self._path is not None:
             with suppress(OSError):
                 set_aside(self._path)
+        self._troubled = True
         self._retry_at = system_time.monotonic() + self._reopen_s
         self._arm(self._reopen_s)
         self._reopen_s = min(self._reopen_s * 2, REOPEN_MAX_S)

@@ -458,19 +458,6 @@ _NETWORK = (
 
 _STORE = (
     Definition(
-        "store.opened",
-        Level.INFO,
-        "Store opened ({mails} messages waiting)",
-        {"mails": "messages in the queue"},
-        example={"mails": 3},
-    ),
-    Definition(
-        "store.key_created",
-        Level.NOTICE,
-        "A device key was created",
-        action="Expected at the first start only; later it means that stored secrets were lost.",
-    ),
-    Definition(
         "store.unsealable",
         Level.CRITICAL,
         "Stored secrets cannot be opened: {reason}",
@@ -494,7 +481,7 @@ _STORE = (
         "Free space on the data partition; what was accepted is safe.",
         {"free": 0},
     ),
-    Definition("store.recovered", Level.NOTICE, "Storage works again"),
+    Definition("store.recovered", Level.NOTICE, "The event log can be written again"),
     Definition(
         "store.corrupt",
         Level.CRITICAL,
@@ -575,14 +562,6 @@ _SERVICE = (
         {"logger": "the library", "text": "what it said"},
         "Report it with a support bundle when it comes with other trouble.",
         {"logger": "asyncio", "text": "Executing <Task …> took 0.2 seconds"},
-    ),
-    Definition(
-        "service.certificate_made",
-        Level.NOTICE,
-        "A device certificate was made for {names}",
-        {"names": "names and addresses in it", "expires_at": "its end (wall clock)"},
-        "Browsers will ask once more whether to trust it.",
-        {"names": "usg.lan, 192.168.1.1", "expires_at": 1829174400},
     ),
     Definition("service.bundle_made", Level.NOTICE, "A support bundle was made by {user}", _WHO, "", _AN_ADMIN),
     Definition(
