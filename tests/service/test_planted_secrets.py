@@ -154,7 +154,7 @@ def searched(stack: Stack) -> dict[str, bytes]:
 
 
 def test_no_secret_is_anywhere_in_clear(searched: dict[str, bytes], stack: Stack) -> None:
-    """Client secrets, password, codes, states, tokens: in no log, event, answer, process list or file; nor mail bodies."""
+    """Client secrets, password, codes, states, tokens, mail bodies: in no log, event, answer, process list or file."""
     planted: dict[str, str] = stack.planted  # type: ignore[attr-defined]  # see the fixture
     assert sum(name.startswith("token") for name in planted) >= 2
     assert len(searched["processes"]) > 1000

@@ -42,7 +42,8 @@ VIEW = {
 }
 
 # Forms and lengths only; what the values mean is core/settings.parse_settings' business.
-_ANY_TEXT = {"type": ["string", "null"], "maxLength": 512}
+# A pasted line end is a blank like others; inside a value it is refused there.
+_ANY_TEXT = {"type": ["string", "null"], "maxLength": 512, "x-multiline": True}
 INPUT = {
     "title": "SettingsInput",
     **record(
@@ -59,6 +60,7 @@ INPUT = {
             "client_secret": {
                 "type": ["string", "null"],
                 "maxLength": 1024,
+                "x-multiline": True,
                 "writeOnly": True,
                 "description": "the secret's Value; left out: the stored one stays",
             },
