@@ -61,6 +61,8 @@ def _do(request: Mapping[str, Any], progress: Any) -> Mapping[str, Any]:
         return {}
     if request["do"] == "preview":
         return preview()
+    if request["do"] != "send":
+        raise ValueError("it cannot do that")
     missed, key = int(request.get("missed", 0)), str(request.get("key", ""))
     return asdict(_job(progress).send(missed=missed, key=key, to=[str(each) for each in request.get("to", [])]))
 
