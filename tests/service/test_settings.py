@@ -40,7 +40,7 @@ def test_pasted_blanks_around_ids_are_trimmed(stack: Stack) -> None:
 
 
 def test_an_apply_over_a_newer_one_is_refused(stack: Stack) -> None:
-    """ETag and If-Match: two administrators do not overwrite each other unknowingly; without If-Match all is as ever."""
+    """ETag and If-Match: two administrators do not overwrite each other unknowingly; * is anything."""
     stack.apply()
     etag = stack.call("GET", "/api/v1/settings").headers["etag"]
     other = stack.call("PUT", "/api/v1/settings", stack.settings(port=2525), headers={"If-Match": etag})
@@ -83,7 +83,7 @@ def test_a_wrong_new_secret_is_refused_by_field_and_the_old_one_works_on(ready: 
 
 
 def test_a_secret_that_cannot_be_proved_now_is_not_taken(ready: Stack) -> None:
-    """While Microsoft cannot be reached nobody knows whether the new secret works: the old one stays, and Apply says so."""
+    """While Microsoft is away nobody knows whether the new secret works: the old one stays, and Apply says so."""
     ready.microsoft.order("token", "refuse", None)
     reply = ready.call("PUT", "/api/v1/settings", ready.settings(client_secret=NEW_SECRET))
     assert reply.status == 503

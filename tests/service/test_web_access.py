@@ -116,18 +116,26 @@ FOREIGN: dict[str, dict[str, str]] = {
 }
 
 
+CHANGES = (
+    ("PUT", "/api/v1/settings"),
+    ("POST", "/api/v1/token/authorize"),
+    ("POST", "/api/v1/mail/hold"),
+    ("DELETE", "/api/v1/token"),
+    ("POST", "/api/v1/session"),
+)
+
+
 @pytest.mark.parametrize("name", FOREIGN)
 def test_changes_asked_for_by_another_site_are_refused(name: str, gateway: Stack, cookie: str) -> None:
     """CSRF: even with the administrator's cookie, every changing call must come from our own page."""
     headers = {key: value for key, value in {**PAGE, **FOREIGN[name], "Cookie": cookie}.items() if value}
-    for method, path in (("PUT", "/api/v1/settings"), ("POST", "/api/v1/token/authorize"), ("POST", "/api/v1/mail/hold"),
-                         ("DELETE", "/api/v1/token"), ("POST", "/api/v1/session")):  # fmt: skip
+    for method, path in CHANGES:
         assert gateway.call(method, path, {}, headers=headers).status == 403, path
     assert gateway.status()["queue"]["paused"] is False
 
 
 def test_a_program_may_use_a_basic_login(gateway: Stack) -> None:
-    """Prometheus and scripts: no cookie, no Origin, a Basic login that PAM has checked; a wrong one gets a challenge."""
+    """Prometheus and scripts: no cookie, no Origin, a Basic login that PAM checks; a wrong one gets a challenge."""
     good = "Basic " + base64.b64encode(f"admin:{PASSWORD}".encode()).decode()
     assert gateway.call("GET", "/metrics", headers={**OWN, "Authorization": good}).status == 200
     assert gateway.call("POST", "/api/v1/mail/release", headers={**OWN, "Authorization": good}).status == 200

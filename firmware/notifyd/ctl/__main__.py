@@ -59,7 +59,8 @@ class _Ends(Exception):
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns its exit status."""
-    options = _parser().parse_args(arguments)
+    # The common options may stand before or after the command, so neither place may set a default over the other.
+    options = argparse.Namespace(**{"json": False, "socket": None, **vars(_parser().parse_args(arguments))})
     try:
         run: Callable[[argparse.Namespace, Client], Exit] = options.run
         return run(options, Client(options.socket))
@@ -260,7 +261,6 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON, for programs")
     common.add_argument("--socket", type=Path, default=argparse.SUPPRESS, help="admin socket (NOTIFYD_RUN/admin.sock)")
     parser = argparse.ArgumentParser("notifyctl", description=__doc__, parents=[common])
-    parser.set_defaults(json=False, socket=None)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, run: Callable[[argparse.Namespace, Client], Exit], summary: str) -> argparse.ArgumentParser:
