@@ -7,7 +7,11 @@ root=$1
 ln -sf python3.13 "$root/usr/bin/python3"
 [ -e "$root/usr/bin/sh" ] || ln -s dash "$root/usr/bin/sh"
 [ -e "$root/usr/sbin/init" ] || ln -s ../lib/systemd/systemd "$root/usr/sbin/init"
-[ -e "$root/usr/bin/awk" ] || ln -s busybox "$root/usr/bin/awk"
+# What an administrator or a script expects and no package brought.
+for applet in awk clear cmp diff find free grep gunzip gzip hexdump kill killall less nc nslookup pgrep ping ps sed sysctl tar top \
+    traceroute uptime vi watch wget xargs; do
+    [ -e "$root/usr/bin/$applet" ] || [ -e "$root/usr/sbin/$applet" ] || ln -s busybox "$root/usr/bin/$applet"
+done
 for name in notifyctl sendmail; do
     module=notifyd.$([ $name = notifyctl ] && echo ctl || echo sendmail)
     printf '#!/bin/sh\nexec env PYTHONPATH=/usr/lib/notifyd /usr/bin/python3 -m %s "$@"\n' "$module" > "$root/usr/sbin/$name"

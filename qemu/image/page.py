@@ -37,9 +37,20 @@ _SCGI = f"""    scgi.server = ( "" => ((
     )))
 """
 
+# DNS rebinding leads a browser here under a name that is not ours: served are addresses, the device's name, and it
+# below the suffixes that nobody can register (RFC 6762, 8375; .internal).
+_HOSTS = """
+$HTTP["host"] !~ "^([0-9.]+|\\[[0-9a-fA-F:.]+\\]|(?i:{name})(\\.(local|home\\.arpa|internal))?)(:[0-9]+)?$" {{
+    url.access-deny = ( "" )
+}}
+"""
 
-def page_configuration(template: Path = TEMPLATE) -> str:
-    """The text of lighttpd.conf. Raises BuildFailed when the template no longer has what is changed here."""
+
+def page_configuration(hostname: str, template: Path = TEMPLATE) -> str:
+    """The text of lighttpd.conf for a device of that name.
+
+    Raises BuildFailed when the template no longer has what is changed here.
+    """
     text = template.read_text(encoding="utf-8")
     for old, new in _CHANGES:
         if text.count(old) != 1:
@@ -48,6 +59,7 @@ def page_configuration(template: Path = TEMPLATE) -> str:
     text, blocks = _CGI_LINES.subn(_SCGI, text)
     if blocks != 1:
         raise BuildFailed(f"{template.name}: the block that runs the CGI is not as expected")
+    text += _HOSTS.format(name=re.escape(hostname))
     for name, value in _VALUES.items():
         text = text.replace(f"@{name}@", value)
     if left := re.search(r"@[A-Z_]+@", text):

@@ -133,7 +133,7 @@ def root_tree(board: Board, base: Path, fetched: Fetched, root: Path, version: s
         _overlay(BOARD_DIR / "rootfs_overlay", root)
         for name, content in generated_files(board).items():
             _write(root / name, content)
-        _application(root)
+        _application(board, root)
         run(["systemd-sysusers", f"--root={root}"], env={**os.environ, "SOURCE_DATE_EPOCH": "0"})
         run(["systemctl", f"--root={root}", "preset-all"])
         _post_build(board, root, version)
@@ -155,7 +155,7 @@ def _overlay(overlay: Path, root: Path) -> None:
             target.chmod(0o755 if os.access(source, os.X_OK) else 0o644)
 
 
-def _application(root: Path) -> None:
+def _application(board: Board, root: Path) -> None:
     """firmware/ as it is in the repository, so that notifyd finds its page and defaults the same way everywhere."""
     target = root / APPLICATION
     shutil.copytree(FIRMWARE, target, ignore=shutil.ignore_patterns("__pycache__", "*.pyc", ".*"), dirs_exist_ok=True)
@@ -163,7 +163,7 @@ def _application(root: Path) -> None:
         path.chmod(0o755 if path.is_dir() or os.access(path, os.X_OK) else 0o644)
     if (FIRMWARE / "etc" / "notifyd").is_dir():
         shutil.copytree(FIRMWARE / "etc" / "notifyd", root / "etc" / "notifyd", dirs_exist_ok=True)
-    _write(root / "etc" / "page" / "lighttpd.conf", page_configuration())
+    _write(root / "etc" / "page" / "lighttpd.conf", page_configuration(board.hostname))
 
 
 def _post_build(board: Board, root: Path, version: str) -> None:

@@ -161,6 +161,10 @@ class Machine:
         """Plugs a port's cable in or out."""
         self.control().command("set_link", name=interface, up=up)
 
+    def user_network(self, zone: str, *, up: bool) -> None:
+        """Joins the host's user-mode network to a zone's wire, or cuts it off."""
+        self.control().command("set_link", name=f"slirp-{zone}", up=up)
+
     def forward(self, host_port: int, zone: str, address: str, port: int) -> None:
         """Opens another way from the host into a zone's wire while the unit runs."""
         try:

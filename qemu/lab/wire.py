@@ -8,11 +8,11 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterable
-from pathlib import Path
 from types import TracebackType
 
 from qemu.lab import frames
 from qemu.lab.frames import ACK, RST, SYN, Address, Segment
+from qemu.lab.machine import Machine
 
 OUR_MAC = frames.mac_bytes("02:00:5e:77:77:77")
 SETTLE_S = 2.0  # an emulated guest answers within a second; after this long it will not
@@ -22,29 +22,41 @@ PACE_S = 0.0005
 class RawHost:
     """Answers ARP and neighbour discovery for its addresses, and keeps every TCP segment that the unit sends."""
 
-    def __init__(self, ours: Path, theirs: Path, unit_mac: str, addresses: Iterable[Address], vlan: int | None = None):
+    def __init__(
+        self, machine: Machine, zone: str, unit_mac: str, addresses: Iterable[Address], vlan: int | None = None
+    ) -> None:
+        self._machine, self._zone = machine, zone
         self._unit_mac, self._vlan = frames.mac_bytes(unit_mac), vlan
         self._addresses = set(addresses)
+        theirs, ours = machine.raw_wire(zone)
         self._peer = str(theirs)
         ours.unlink(missing_ok=True)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(str(ours))
         self._heard: list[Segment] = []
+        self._isolated = False
         self.frames_heard = 0
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
 
     def __enter__(self) -> RawHost:
+        # The user-mode network shares the wire and would carry these frames out of the lab.
+        self._machine.user_network(self._zone, up=False)
+        self._isolated = True
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._isolated = False
+        self._machine.user_network(self._zone, up=True)
         self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
         self._thread.join(5)
 
     def send(self, packet: bytes, kind: int = frames.ETHERTYPE_IPV4) -> None:
         """Sends an IP packet to the unit's hardware address, whatever it says inside."""
+        if not self._isolated:
+            raise RuntimeError("a raw host sends only while the wire is cut off from the user-mode network")
         self._socket.sendto(frames.ethernet(self._unit_mac, OUR_MAC, kind, packet, self._vlan), self._peer)
 
     def scan(self, source: Address, destination: Address, ports: Iterable[int], settle_s: float = SETTLE_S) -> set[int]:
@@ -100,7 +112,7 @@ class RawHost:
             if not frame:
                 return
             self.frames_heard += 1
-            if frame[6:12] == OUR_MAC:
+            if frame[6:12] != self._unit_mac:
                 continue
             kind, payload = frames.unwrap(frame)
             if kind == frames.ETHERTYPE_ARP:

@@ -124,8 +124,8 @@ def _lab(board: Board, lab_environment: Environment) -> Iterator[Lab]:
 
 def timed_boot(unit: Unit, **start: Any) -> dict[str, float]:
     """Cold boot to ready; the host's times in seconds since power-on, and the processor time that QEMU took."""
+    times = {"load": os.getloadavg()[0]}
     unit.power_on(**start)
-    times: dict[str, float] = {}
     end = time.monotonic() + unit.environment.deadline.booted + unit.environment.deadline.ready
     while "ready" not in times:
         if "kernel" not in times and STARTING_KERNEL in unit.machine.console_text():

@@ -56,7 +56,7 @@ def test_the_mirror_is_this_machines_with_another_suite(tmp_path: Path, form: st
 
 def test_the_web_servers_configuration_differs_only_where_it_must() -> None:
     """The board's lighttpd.conf is the common one with sockets from systemd and the CGI behind its own."""
-    text = page_configuration()
+    text = page_configuration("usgflex200hp")
     assert "mod_cgi" not in text
     assert 'server.systemd-socket-activation = "enable"' in text
     assert '"socket" => "/run/msoauth2.sock"' in text

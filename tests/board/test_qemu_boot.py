@@ -11,27 +11,36 @@ from tests.board.conftest import Lab
 pytestmark = pytest.mark.qemu
 
 READY_BOUND_S = 25.0
+QUIET_LOAD = 1.0  # of other programs; more than that and the bound cannot be judged
 RESTORE_BOUND_S = 1.0
-
-
-def contention(lab: Lab) -> float:
-    """How many times slower than alone this machine ran the boot: elapsed time over processor time per emulated core.
-
-    Emulation is bound by the processor: on a quiet machine both vCPU threads get what they ask for and this is near 1.
-    """
-    wall = lab.boot["ready"] - lab.boot["kernel"]
-    work = lab.boot["ready_cpu"] - lab.boot["kernel_cpu"]
-    return max(1.0, wall / (work / min(2, os.cpu_count() or 1)))
 
 
 def test_cold_boot_is_ready_in_time(lab: Lab) -> None:
     """From the kernel's start to a page that answers with notifyd behind it; prints where the time goes."""
     took = lab.boot["ready"] - lab.boot["kernel"]
-    slower = contention(lab)
-    print(f"boot loader {lab.boot['kernel']:.1f} s; kernel to ready {took:.1f} s, bound {READY_BOUND_S:.0f} s")
-    print(f"processor time {lab.boot['ready_cpu'] - lab.boot['kernel_cpu']:.1f} s; shared by {slower:.1f}")
-    print(lab.unit.agent.run("systemd-analyze", "blame", "--no-pager").output[:2000])
-    assert took <= READY_BOUND_S * slower
+    work = lab.boot["ready_cpu"] - lab.boot["kernel_cpu"]
+    print(
+        f"\nboot loader {lab.boot['kernel']:.1f} s; kernel to ready {took:.1f} s (bound {READY_BOUND_S:.0f} s), ",
+        end="",
+    )
+    print(f"processor time {work:.1f} s; other load on the machine {lab.boot['load']:.1f}")
+    print(lab.unit.agent.check("systemd-analyze", "time", "--no-pager"))
+    print(lab.unit.agent.run("systemd-analyze", "blame", "--no-pager").output[:1500])
+    print(processor_time_by_unit(lab))
+    if lab.boot["load"] > QUIET_LOAD:
+        pytest.skip(f"the machine is shared (load {lab.boot['load']:.1f}): {took:.1f} s says nothing about the image")
+    assert took <= READY_BOUND_S
+
+
+def processor_time_by_unit(lab: Lab) -> str:
+    """The guest's own account, heaviest first."""
+    text = lab.unit.agent.check("systemctl", "show", "*.service", "init.scope", "--property=Id,CPUUsageNSec")
+    found = []
+    for block in text.split("\n\n"):
+        fields = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        if fields.get("CPUUsageNSec", "").isdigit():
+            found.append((int(fields["CPUUsageNSec"]) / 1e9, fields["Id"]))
+    return "\n".join(f"{seconds:7.2f} s {name}" for seconds, name in sorted(found, reverse=True)[:25])
 
 
 def test_a_snapshot_is_restored_within_a_second(ready: Lab) -> None:
@@ -65,7 +74,8 @@ def test_three_users_run_the_three_parts(ready: Lab) -> None:
     agent = ready.unit.agent
     for unit, user in (("page@lan1.service", "page"), ("notifyd.service", "notifyd")):
         pid = ready.unit.show(unit, "MainPID")["MainPID"]
-        assert agent.check("stat", "-c", "%U", f"/proc/{pid}/cgroup").strip() == user
+        ids = agent.check("sed", "-n", "s/^Uid:\t//p", f"/proc/{pid}/status").split()
+        assert set(ids) == {agent.check("id", "-u", user).strip()}
     for user, path in (
         ("page", "/data/notifyd/notifyd.db"),
         ("page", "/data/keys/device.key"),

@@ -66,10 +66,9 @@ def test_a_vlan_of_the_lan_gets_a_listener_and_loses_it(ready: Lab, board: Board
         f"ip link add link lan1 name lan{VLAN} type vlan id {VLAN}; ip address add {VLAN_ADDRESS}/24 dev lan{VLAN}; "
         f"ip link set lan{VLAN} up"
     )
-    theirs, ours = ready.unit.machine.raw_wire("lan")
     mac = agent.check("cat", f"/sys/class/net/lan{VLAN}/address").strip()
     host, unit = ipaddress.IPv4Address(VLAN_HOST), ipaddress.IPv4Address(VLAN_ADDRESS)
-    with RawHost(ours, theirs, mac, [host], vlan=VLAN) as person:
+    with RawHost(ready.unit.machine, "lan", mac, [host], vlan=VLAN) as person:
         assert person.answers(host, unit, 443, 60)
         print(f"the page answers on the VLAN after {time.monotonic() - start:.1f} s")
         ready.wait(lambda: redirect_hosts(ready), lambda hosts: VLAN_ADDRESS in hosts, "redirect URIs")
