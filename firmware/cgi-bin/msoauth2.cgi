@@ -34,12 +34,14 @@ REASONS = {
 AGAIN = "Close this tab, open the gateway's page and choose Get New Token again."
 STYLE = (
     ":root{color-scheme:light dark}"
-    "body{font:16px/1.5 system-ui,sans-serif;margin:12vh auto;max-width:34rem;padding:0 1.25rem}"
-    "h1{font-size:1.4rem;line-height:1.25}.code{font-family:ui-monospace,monospace;opacity:.8;overflow-wrap:anywhere}"
+    "body{font:16px/1.5 system-ui,sans-serif;margin:12vh auto;max-width:36rem;padding:0 1.25rem}"
+    "main{border:1px solid #8889;border-top:.4rem solid #a3141c;border-radius:.6rem;padding:1.25rem 1.5rem}"
+    ".good{border-top-color:#17692f}h1{font-size:1.4rem;line-height:1.25;margin:0 0 .75rem}p{margin:0 0 .75rem}"
+    ".code{font-family:ui-monospace,monospace;overflow-wrap:anywhere}"
 )
 SCRIPT = "setTimeout(function(){window.close()},1200)"
 # The hashes of the two constants above, as the page's policy needs them; tests/cgi compares them.
-STYLE_HASH = "sha256-Vf7a5agNnkQ2J8TQ7/6sXmr3WBBB1hUxJU1lnCeJ76Y="
+STYLE_HASH = "sha256-xocrqXxMpoBwrkuSmmgLcFsdSIt/pgEkqobIwUA5YHY="
 SCRIPT_HASH = "sha256-FRhcWxSTJzW9dSz2SyCK5Y41bFqAm9WcHzbjmajGjJs="
 
 
@@ -317,12 +319,14 @@ def page(status, answer):
         lines.append("<p>This tab closes by itself. If it stays, close it: nothing more is needed here.</p>")
     elif answer["code"]:
         lines.append(f'<p class="code">Code: {answer["code"].translate(ESCAPES)}</p>')
+    if not ok:
+        lines.append('<p><a href="/">The gateway’s page</a></p>')
     script = f"<script>{SCRIPT}</script>" if ok else ""
     html = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f"<title>{'Signed in' if ok else 'Sign-in failed'}</title><style>{STYLE}</style></head>"
-        f"<body><main>{''.join(lines)}</main>{script}</body></html>"
+        f"<body><main{' class=good' if ok else ''}>{''.join(lines)}</main>{script}</body></html>"
     ).encode("utf-8", "replace")
     policy = f"default-src 'none'; style-src '{STYLE_HASH}'; " + (f"script-src '{SCRIPT_HASH}'; " if ok else "")
     headers = [

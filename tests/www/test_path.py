@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from playwright.sync_api import Page, expect
 
@@ -11,7 +12,7 @@ from qemu.workstation.gateway import ADMIN, Gateway
 from tests.www.conftest import BARE_PASSWORD, OPERATOR, SENDER, Desk
 
 
-def test_whole_path(desk: Desk) -> None:
+def test_whole_path(desk: Desk, pictures: Path) -> None:
     """Apply, sign in, consent; the tab closes itself, the status follows, mail arrives, the log tells."""
     page = desk.page
     desk.apply()
@@ -28,6 +29,9 @@ def test_whole_path(desk: Desk) -> None:
     administrator.send_test_mail(page, OPERATOR)
     expect(page.locator("#test-result")).to_contain_text("Sent.")
     assert [mail["to"] for mail in desk.microsoft("GET", "/mail")["messages"]] == [OPERATOR]
+
+    page.get_by_text("Redirect URIs to register in Entra").click()
+    page.screenshot(path=pictures / "page.png", full_page=True)
 
     page.get_by_role("link", name="System log").click()
     expect(page.locator("#log-rows tr[data-event='token.retrieved']").first).to_contain_text(
@@ -174,6 +178,7 @@ def test_declined_consent_is_told_on_both_sides(desk: Desk) -> None:
     expect(tab.get_by_text("AADSTS65004").first).to_be_visible()
     administrator.expect_status(page, "Applied")
     expect(page.locator("#problem")).to_contain_text("AADSTS65004")
+    expect(tab.get_by_role("link", name="The gateway’s page")).to_be_visible()
     assert not tab.is_closed()
     expect(page.get_by_role("button", name="Get New Token")).to_be_enabled()
 
@@ -187,6 +192,8 @@ def test_problem_shows_remedy_and_microsofts_identifiers(valid_desk: Desk) -> No
     expect(problem).to_contain_text("AADSTS50173")
     expect(problem).to_contain_text("Trace ID")
     expect(problem).to_contain_text("Correlation ID")
+    expect(page.locator("#token-result")).to_contain_text("there is a problem")
+    expect(page.locator("#token-sentence")).not_to_contain_text("renews it by itself")
 
 
 def test_redirect_uris_can_be_copied(desk: Desk) -> None:

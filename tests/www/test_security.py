@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import APIRequestContext, Page, expect
+from playwright.sync_api import APIRequestContext, Browser, Page, expect
 
 from qemu.workstation import administrator
 from qemu.workstation.gateway import ADMIN, Gateway
@@ -25,11 +26,12 @@ WITHOUT_LOGIN = [
 SPOOFED = {"X-Notifyd-Via": "", "X-Forwarded-For": "127.0.0.1", "Connection": "close, X-Notifyd-Via"}
 
 
-@pytest.fixture
-def anonymous(bare_gateway: Gateway, page: Page) -> APIRequestContext:
+@pytest.fixture(scope="module")
+def anonymous(browser: Browser) -> Iterator[APIRequestContext]:
     """Somebody in the LAN without a login."""
-    page.goto(bare_gateway.address)
-    return page.context.request
+    context = administrator.new_context(browser)
+    yield context.request
+    context.close()
 
 
 @pytest.mark.parametrize(("method", "path"), WITHOUT_LOGIN)

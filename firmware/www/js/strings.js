@@ -66,6 +66,8 @@ export const text = {
   blocked: "The browser blocked the new tab. Allow pop-ups for this page, or open it here: ",
   openSignin: "Open Microsoft’s sign-in",
   refreshing: "Checking the token…",
+  cannotRenew: "The token still works, but Microsoft will not renew it: see below.",
+  refreshedWithProblem: "Checked: there is a problem, see above.",
   refreshed: (state) => `Checked: the token is ${state === "Valid" ? "valid" : `“${state}”`}.`,
   cannotBegin: (reason) => `Cannot begin the sign-in: ${reason}`,
   newToken: "A new token was stored.",
@@ -112,9 +114,9 @@ export const text = {
   // queue
   mailStates: { ready: "Ready", sending: "Being sent", held: "Held", deferred: "Waiting to retry", sent: "Sent", failed: "Failed" },
   counts: (counts) =>
-    Object.entries(counts)
-      .filter(([, count]) => count)
-      .map(([state, count]) => `${text.mailStates[state] ?? state}: ${count}`)
+    Object.entries(text.mailStates)
+      .filter(([state]) => counts[state])
+      .map(([state, name]) => `${name}: ${counts[state]}`)
       .join(" · "),
   queuePaused: "All mail is held by an administrator.",
   hold: "Hold all mail",

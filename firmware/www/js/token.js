@@ -31,9 +31,11 @@ export function showStatus(news) {
   const [look, sentence] = text.states[news.state] ?? ["", ""];
   const problem = news.problem?.code === PAUSED ? null : news.problem; // no fault of the token
   const dead = news.state === "Valid" && !news.can_send && !news.queue?.paused;
-  byId("token-status").className = `badge ${dead ? "warn" : look}`;
+  const ending = news.state === "Valid" && Boolean(problem) && !problem.transient && problem.source === "entra";
+  byId("token-status").className = `badge ${dead || ending ? "warn" : look}`;
   setText(byId("token-status"), news.state);
-  setText(byId("token-sentence"), dead ? text.validButHeld : oauth || !appliedSettings()?.applied ? sentence : text.notOauth);
+  const troubled = (dead && text.validButHeld) || (ending && text.cannotRenew);
+  setText(byId("token-sentence"), troubled || (oauth || !appliedSettings()?.applied ? sentence : text.notOauth));
   fillFacts(byId("token-facts"), [
     [text.account, news.account],
     [text.validUntil, when(news.access_expires_at)],
@@ -78,7 +80,7 @@ async function refresh() {
   setText(byId("token-result"), text.refreshing);
   try {
     showStatus(await post("token/refresh", { force: true }));
-    setText(byId("token-result"), text.refreshed(status.state));
+    setText(byId("token-result"), status.problem ? text.refreshedWithProblem : text.refreshed(status.state));
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
     setText(byId("token-result"), error.message);
