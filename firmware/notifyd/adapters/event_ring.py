@@ -21,7 +21,7 @@ MAX_RECORDS = 100_000
 MAX_BYTES = 48 * 1024 * 1024  # 100,000 records of a usual 300 bytes and some room; also the bound on a small partition
 MAX_AGE_S = 400 * 86_400.0  # a year and a month: "what happened last year this time"
 TRIM_SLACK = 256  # trimming in steps writes fewer pages than trimming one record each time
-ID_JUMP = 10_000  # after an unclean end, above any id that a follower may have seen of records that were never stored
+ID_JUMP = 10_000  # ids reserved at a time: a follower may have seen some of records that a crash kept from the disk
 
 _SCHEMA = """
 CREATE TABLE events (
@@ -88,15 +88,21 @@ def _fold(text: str) -> str:
 
 
 class EventRing:
-    """The open file. Every method may raise sqlite3.Error; the caller decides what that means."""
+    """The open file. Every method may raise sqlite3.Error; the caller decides what that means.
+
+    next_id: the first id of this run. last_id: the largest one stored.
+    """
 
     def __init__(self, path: Path, *, max_records: int = MAX_RECORDS, max_bytes: int = MAX_BYTES) -> None:
         self._path = path
         self._max_records = max_records
         self._max_bytes = max_bytes
+        self._is_new = not path.exists()
         self._db = _open(path)
         try:
-            self.next_id = self._first_free_id()
+            self._reserved = 0
+            self.last_id = self._scalar("SELECT coalesce(max(id), 0) FROM events")
+            self.next_id = self._begin()
             self._count = self._scalar("SELECT count(*) FROM events")
             self._boots = {row[1]: row[0] for row in self._db.execute("SELECT number, boot_id FROM boots")}
         except BaseException:
@@ -118,11 +124,13 @@ class EventRing:
             try:
                 self._db.executemany(_INSERT, rows)
                 removed = self._trim(len(records), records[-1].time)
+                if records[-1].id >= self._reserved - ID_JUMP // 2:
+                    self._reserve(records[-1].id + 1, clean=False)
             except BaseException:
                 self._boots = known
                 raise
         self._count += len(records) - removed
-        self.next_id = max(self.next_id, records[-1].id + 1)
+        self.last_id = max(self.last_id, records[-1].id)
 
     def select(self, query: Query) -> list[Record]:
         """The records that the query accepts, in its order."""
@@ -140,33 +148,35 @@ class EventRing:
         row = self._db.execute("SELECT id, time FROM events ORDER BY id LIMIT 1").fetchone()
         return None if row is None else (row[0], row[1])
 
-    def count_by_level(self, since: float, until: float) -> dict[tuple[str, Level], int]:
-        """How many records of each category and level fall in a span of wall-clock time."""
-        rows = self._db.execute(
-            "SELECT category, level, count(*) FROM events WHERE time >= ? AND time < ? GROUP BY 1, 2", (since, until)
-        )
-        return {(category, LEVELS[level]): count for category, level, count in rows}
-
     def close(self, next_id: int | None = None) -> None:
         """Closes the file; `next_id`, when given, lets the next start go on without a jump of ids."""
         try:
             if next_id is not None:
                 with _transaction(self._db):
-                    self._db.execute("INSERT OR REPLACE INTO facts VALUES ('next_id', ?)", (next_id,))
+                    self._reserve(next_id, clean=True)
         finally:
             self._db.close()
 
-    def _first_free_id(self) -> int:
-        last = self._scalar("SELECT coalesce(max(id), 0) FROM events")
-        row = self._db.execute("SELECT value FROM facts WHERE name = 'next_id'").fetchone()
-        if row is None:
-            # The last run ended without closing: look at every page once, before anything is added to damage.
-            if self._db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-                raise sqlite3.DatabaseError("quick_check found damage")
-            return 1 if last == 0 else last + 1 + ID_JUMP
+    def _begin(self) -> int:
+        """Reserves ids for this run and returns the first: none that an earlier run used, stored or not."""
+        facts = dict(self._db.execute("SELECT name, value FROM facts"))
+        if not self._is_new and not facts.get("clean"):
+            self._look_for_damage()
+        first = max(self.last_id + 1, facts.get("next_id", 1))
         with _transaction(self._db):
-            self._db.execute("DELETE FROM facts WHERE name = 'next_id'")
-        return max(last + 1, int(row[0]))
+            self._reserve(first, clean=False)
+        return first
+
+    def _look_for_damage(self) -> None:
+        """After an unclean end: at every page once, before anything is added to damage."""
+        if self._db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+            raise sqlite3.DatabaseError("quick_check found damage")
+
+    def _reserve(self, used_below: int, *, clean: bool) -> None:
+        """Notes which ids may be used already; a run that does not end cleanly may have used some more in memory."""
+        self._reserved = used_below if clean else used_below + ID_JUMP
+        facts = [("next_id", self._reserved), ("clean", int(clean))]
+        self._db.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", facts)
 
     def _boot_number(self, boot_id: str) -> int:
         number = self._boots.get(boot_id)

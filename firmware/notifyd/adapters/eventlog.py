@@ -75,6 +75,7 @@ class EventLog:
         self._closed = False
         self._lost = 0
         self._troubled = False
+        self._numbered = False
         self.emitted = {level.value: 0 for level in Level}
         """How many records of each level there were since the start, for metrics."""
         self._timer: asyncio.TimerHandle | None = None
@@ -211,20 +212,6 @@ class EventLog:
                 self._ring_failed(fault)
         return stored + sum(map(query.accepts, self._pending))
 
-    def count_by_level(self, since: float, until: float) -> dict[tuple[str, Level], int]:
-        """How many records of each (category, level) fall in a span of wall-clock time."""
-        counts: dict[tuple[str, Level], int] = {}
-        if self._ring is not None:
-            try:
-                counts = self._ring.count_by_level(since, until)
-            except sqlite3.Error as fault:
-                self._ring_failed(fault)
-        for record in self._pending:
-            if since <= record.time < until:
-                key = (record.category, record.level)
-                counts[key] = counts.get(key, 0) + 1
-        return counts
-
     def _select(self, query: Query) -> list[Record]:
         pending = [record for record in self._pending if query.accepts(record)]
         if query.oldest_first:
@@ -310,7 +297,9 @@ class EventLog:
         except (sqlite3.Error, OSError) as fault:
             self._ring_failed(fault)
             return
-        self._number_after(self._ring.next_id)
+        # Within a run the ids go on; the first opening puts them behind those of earlier runs.
+        self._number_after(self._ring.last_id + 1 if self._numbered else self._ring.next_id)
+        self._numbered = True
         if damage:
             self.emit("store.events_reset", reason=damage)
 
