@@ -87,10 +87,11 @@ def test_mail_of_a_cron_job_arrives(gateway: Stack, tmp_path: Path) -> None:
 
 
 def test_mail_of_mdadm_arrives(gateway: Stack, tmp_path: Path) -> None:
-    """mdadm --monitor reports an array that has disappeared, through `sendmail -t`."""
+    """mdadm's own test of its alarm, which pipes a message with its recipients into `sendmail -t`."""
     shelf = unpacked("mdadm")
-    command = [f"{shelf}/sbin/mdadm", "--monitor", "--oneshot", f"--mail={OPS}", "/dev/md77"]
+    command = [f"{shelf}/sbin/mdadm", "--monitor", "--test", "--oneshot", f"--mail={OPS}", "/dev/md77"]
     printed = with_our_sendmail(gateway, tmp_path, command)
     mail = arrived(gateway, "/dev/md77")
     assert mail["recipients"] == [OPS], printed
-    assert "DeviceDisappeared" in mail["subject"]
+    assert mail["subject"].startswith("TestMessage event on /dev/md77")
+    assert mail["from"] == "mdadm monitoring <gateway@contoso.example>"

@@ -213,16 +213,16 @@ def adopt(
     envelope = _envelope(recipients, local)
     fields, body = normalise_entity(_kept(fields, sender, stamp, name), unify_lines(body.replace(b"\0", b"")))
     values = {field.key: field.value for field in fields}
-    out = b"".join(map(render_field, fields)) + b"\r\n" + body
+    head = b"".join(map(render_field, fields))
     said = hashlib.sha256(raw + json.dumps(sorted(envelope)).encode()).hexdigest()
     return Composed(
         sender,
         envelope,
         values.get("subject", "")[:MAX_SUBJECT],
         values["message-id"],
-        out,
+        head + b"\r\n" + body,
         said,
-        utf8=not _ascii(envelope) or not b"".join(map(render_field, fields)).isascii(),
+        utf8=not _ascii(envelope) or not head.isascii(),
         eight_bit=not is_seven_bit(body),
     )
 
