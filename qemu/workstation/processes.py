@@ -58,6 +58,7 @@ class Child:
         """SIGKILL, as a crash would."""
         self.process.kill()
         self.process.wait()
+        self._close()
 
     def stop(self) -> None:
         """SIGTERM, and SIGKILL when it does not end within the deadline."""
@@ -67,6 +68,9 @@ class Child:
                 self.process.wait(STOP_DEADLINE_S)
             except subprocess.TimeoutExpired:
                 self.kill()
+        self._close()
+
+    def _close(self) -> None:
         for sink in self._sinks:
             sink.close()
 
