@@ -57,8 +57,4 @@ want sysinit systemd-journald.service systemd-sysctl.service systemd-tmpfiles-se
 want sockets systemd-journald.socket systemd-journald-dev-log.socket systemd-udevd-control.socket systemd-udevd-kernel.socket
 want multi-user getty.target
 want timers systemd-tmpfiles-clean.timer
-for unit in systemd-networkd-wait-online.service systemd-network-generator.service systemd-networkd-persistent-storage.service \
-    dbus.service dbus.socket lighttpd.service e2scrub_reap.service getty-static.service sys-fs-fuse-connections.mount; do
-    ln -sfn /dev/null "$root/etc/systemd/system/$unit"
-done
 rm -rf "$root/etc/systemd/system/network-online.target.wants"

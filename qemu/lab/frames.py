@@ -82,6 +82,12 @@ def arp_reply(ours: bytes, our_address: ipaddress.IPv4Address, request: bytes) -
     return head + ours + our_address.packed + asker + asker_address
 
 
+def arp_request(ours: bytes, our_address: ipaddress.IPv4Address, wanted: ipaddress.IPv4Address) -> bytes:
+    """The payload of an ARP request."""
+    head = struct.pack(">HHBBH", 1, ETHERTYPE_IPV4, 6, 4, 1)
+    return head + ours + our_address.packed + bytes(6) + wanted.packed
+
+
 def neighbour_advertisement(ours: bytes, address: ipaddress.IPv6Address, asker: ipaddress.IPv6Address) -> bytes:
     """The packet that answers a neighbour solicitation (RFC 4861 §4.4)."""
     body = struct.pack(">BBHI", NEIGHBOUR_ADVERTISEMENT, 0, 0, 0x60000000) + address.packed + b"\x02\x01" + ours

@@ -25,7 +25,7 @@ def find_port() -> Path:
         for name in Path("/sys/class/virtio-ports").glob("*/name"):
             if name.read_text().strip() == PORT_NAME:
                 return Path("/dev") / name.parent.name
-        time.sleep(0.05)
+        time.sleep(0.5)
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def main() -> None:
     while True:
         received = os.read(descriptor, 65536)
         if not received:  # nobody on the host's side
-            time.sleep(0.1)
+            time.sleep(0.5)
             continue
         *lines, pending = (pending + received).split(b"\n")
         for line in lines:

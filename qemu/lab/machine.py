@@ -29,7 +29,7 @@ POLL_S = 0.02
 _AGENT_UNIT = """[Unit]
 Description=Agent of the lab
 DefaultDependencies=no
-After=systemd-tmpfiles-setup.service
+After=systemd-tmpfiles-setup.service notifyd.service
 Conflicts=shutdown.target
 Before=shutdown.target
 [Service]

@@ -35,6 +35,7 @@ class RawHost:
         self._socket.bind(str(ours))
         self._heard: list[Segment] = []
         self._isolated = False
+        self._resolved: set[ipaddress.IPv4Address] = set()
         self.frames_heard = 0
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._listen, daemon=True)
@@ -86,6 +87,18 @@ class RawHost:
                 time.sleep(0.02)
         return False
 
+    def resolves(self, ours: ipaddress.IPv4Address, wanted: ipaddress.IPv4Address, deadline_s: float = 10.0) -> bool:
+        """Whether the unit answers an ARP request for the address: proof that frames go both ways on this wire."""
+        end = time.monotonic() + deadline_s
+        while time.monotonic() < end:
+            self.send(frames.arp_request(OUR_MAC, ours, wanted), frames.ETHERTYPE_ARP)
+            again = time.monotonic() + 1.0
+            while time.monotonic() < again:
+                if wanted in self._resolved:
+                    return True
+                time.sleep(0.02)
+        return False
+
     def heard(self) -> list[Segment]:
         """Every TCP segment from the unit since the last `forget`."""
         with self._lock:
@@ -125,6 +138,8 @@ class RawHost:
                     self._heard.append(segment)
 
     def _answer_arp(self, payload: bytes) -> None:
+        if payload[6:8] == b"\0\2":
+            self._resolved.add(ipaddress.IPv4Address(payload[14:18]))
         wanted = ipaddress.IPv4Address(payload[24:28])
         if payload[6:8] == b"\0\1" and wanted in self._addresses:
             self.send(frames.arp_reply(OUR_MAC, wanted, payload), frames.ETHERTYPE_ARP)

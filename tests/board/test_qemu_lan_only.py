@@ -47,6 +47,8 @@ def test_a_port_scan_from_the_wan_finds_nothing(ready: Lab, board: Board) -> Non
     with lan_host(ready) as host:
         assert host.scan(LAN_HOST, LAN_UNIT, [443, 80, 22, 8080]) == {443}, host.by_flags()
     with wan_host(ready, board) as host:
+        assert host.resolves(WAN_HOST, wan_address(ready)), "no frame comes back on the WAN: a scan would prove nothing"
+        assert not host.resolves(WAN_HOST, LAN_UNIT, 2), "the WAN is told where the LAN address is"
         answered = host.scan(WAN_HOST, wan_address(ready), ports())
         heard = host.frames_heard
     print(f"{len(ports())} ports of the WAN address: {len(answered)} answered; {heard} frames heard on the wire")
