@@ -87,7 +87,11 @@ def family(record: Record, origin: Origin) -> bytes:
     )
     stamp = f"{_MONTHS[moment.month - 1]} {moment.day:2d} {moment:%H:%M:%S} {moment.year}"
     layout = " ".join(f'{name}="{_family_value(value)}"' for name, value in pairs)
-    return _cut(f"<{origin.priority(record)}>{stamp} {_header(origin.host, 255)} {layout}".encode("utf-8", "replace"))
+    return _cut(
+        f"<{origin.priority(record)}>{stamp} {_family_value(_header(origin.host, 255))} {layout}".encode(
+            "utf-8", "replace"
+        )
+    )
 
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
