@@ -24,15 +24,15 @@ SECRET_NAMES = ("client_secret", "password")
 
 
 class Applying:
-    """Takes Apply calls one after the other."""
+    """Takes Apply calls one after the other; whoever else replaces the sealed secrets takes `lock`, too."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._one_at_a_time = asyncio.Lock()
+        self.lock = asyncio.Lock()
 
     async def apply(self, body: Mapping[str, Any], if_match: str, caller: Caller) -> None:
         """Raises ApiProblem 412, 422, 503 or 507; nothing has changed then."""
-        async with self._one_at_a_time:
+        async with self.lock:
             self._check_version(if_match)
             parsed = self._parse(body, caller)
             sealed = await self._seal(parsed)

@@ -15,6 +15,7 @@ from notifyd.api.access import Caller
 from notifyd.api.status import Figure
 from notifyd.api.wire import ApiProblem
 from notifyd.applying import Applying, etag_of
+from notifyd.certificates import Certificates
 from notifyd.consumers import Consumers
 from notifyd.core import events as facts
 from notifyd.core.agent import AgentStatus
@@ -44,6 +45,7 @@ class LiveGateway:
         self._desk = desk
         self._network = network
         self._applying = Applying(service)
+        self._certificates = Certificates(service, self._applying.lock)
         self.followers = 0
         self.consumers = consumers
 
@@ -92,6 +94,12 @@ class LiveGateway:
 
     async def apply(self, body: Mapping[str, Any], if_match: str, caller: Caller) -> None:
         await self._applying.apply(body, if_match, caller)
+
+    def certificates(self) -> list[dict[str, Any]]:
+        return self._certificates.shown()
+
+    async def make_certificate(self, caller: Caller) -> dict[str, Any]:
+        return await self._certificates.make((*self._network.names, "gateway")[0], caller)
 
     def redirect_uris(self) -> list[str]:
         return redirect_uris(self._network.names, self._network.addresses, self._network.https_port)

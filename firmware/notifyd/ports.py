@@ -35,6 +35,14 @@ class Gateway(Protocol):
         """Apply: checks, proves, seals and stores; nothing changes when it raises."""
         ...
 
+    def certificates(self) -> list[dict[str, Any]]:
+        """The certificates made for the applied application."""
+        ...
+
+    async def make_certificate(self, caller: Caller) -> dict[str, Any]:
+        """Makes one more certificate to upload to Entra."""
+        ...
+
     async def authorize(self, redirect_uri: str, caller: Caller) -> dict[str, Any]:
         """Begins a sign-in."""
         ...

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from notifyd.api import events, grant, mail, report, session, settings, status, support
+from notifyd.api import certificates, events, grant, mail, report, session, settings, status, support
 from notifyd.api.routing import Operation
 
 TABLE: tuple[Operation, ...] = (
     *status.OPERATIONS,
     *settings.OPERATIONS,
+    *certificates.OPERATIONS,
     *grant.OPERATIONS,
     *mail.OPERATIONS,
     *events.OPERATIONS,
