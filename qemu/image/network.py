@@ -59,7 +59,7 @@ def _network(board: Board, interface: Interface) -> str:
         lines.append(f"Address={interface.address}\nConfigureWithoutCarrier=yes\nIPv6AcceptRA=no")
         lines.append("IPv6SendRA=no\nLinkLocalAddressing=ipv6")
     if interface.dhcp_server:
-        lines.append("DHCPServer=yes\n\n[DHCPServer]\nPoolOffset=33\nPoolSize=200\nEmitDNS=no")
+        lines.append("DHCPServer=yes\n\n[DHCPServer]\nPoolOffset=33\nPoolSize=200\nEmitDNS=no\nPersistLeases=no")
     if interface.dhcp and interface.route_metric is not None:
         lines.append(f"\n[DHCPv4]\nRouteMetric={interface.route_metric}\nUseHostname=no")
         lines.append(f"\n[IPv6AcceptRA]\nRouteMetric={interface.route_metric}")

@@ -93,3 +93,15 @@ def test_a_foreign_host_name_is_refused(ready: Lab) -> None:
     assert status in (403, 421), status
     with pytest.raises((OSError, http.client.HTTPException)):
         ready.unit.lan_get("/", port=1)
+
+
+def test_nothing_listens_but_what_the_board_documents(ready: Lab) -> None:
+    """The kernel's own list of sockets: the page and DHCP on the LAN bridge, DHCP's client on the WAN, and no more."""
+    listening = set()
+    for line in ready.unit.agent.check("ss", "-lntuH").splitlines():
+        kind, _, _, _, local = line.split()[:5]
+        listening.add((kind, local.rsplit("%", 1)[-1] if "%" in local else local))
+    documented = {("tcp", "lan1:443"), ("udp", "lan1:67"), ("udp", "ge1:68"), ("udp", "ge1:546")}
+    assert ("tcp", "lan1:443") in listening
+    assert ("udp", "lan1:67") in listening
+    assert listening <= documented, listening - documented
