@@ -134,7 +134,7 @@ def _success(status: int, headers: Mapping[str, str], body: bytes) -> dict[str, 
         if status not in SELF_EXPLAINING and status < requests.codes.internal_server_error:
             raise
         document = {}
-    if status != requests.codes.ok or "error" in document:
+    if status != requests.codes.ok or document.get("error"):
         raise OperationFailed(answers.http_failure(status, headers, document, time.time()))
     return document
 
