@@ -20,7 +20,9 @@ IDENTITY = ("auth", "cloud", "sender", "client_id", "tenant_id")
 
 def reconcile(snapshot: Snapshot | None, slot: Slot | None, settings: Settings | None) -> Snapshot | None:
     """The snapshot to begin from. A grant without its slot is none; a slot newer than the snapshot is taken up."""
-    if snapshot is None or settings is None or settings.auth is not Auth.OAUTH2:
+    if settings is None:
+        return None  # what the snapshot knows of settings that are no longer stored is over (a crash while clearing)
+    if snapshot is None or settings.auth is not Auth.OAUTH2:
         return snapshot
     if slot is None:
         return replace(snapshot, grant=None) if snapshot.grant is not None else snapshot

@@ -169,6 +169,15 @@ def test_a_refused_grant_is_not_asked_about_more_often_because_of_reboots() -> N
     assert world.until_refresh() > 5 * 3600
 
 
+def test_a_grant_found_in_its_slot_without_a_plan_is_renewed() -> None:
+    """A crash right after storing the first grant: the snapshot of before knows no renewal, yet one must come."""
+    world = World().valid()
+    assert world.snapshot is not None
+    world.snapshot = dataclasses.replace(world.snapshot, due_boot=None)
+    world.restart()
+    assert world.until_refresh() <= 10
+
+
 def test_nothing_is_saved_when_nothing_has_changed() -> None:
     """Ticks and repeated news write nothing to the flash."""
     world = World().valid()

@@ -85,6 +85,9 @@ class Agent(MailDecisions):
         self._stopping = False
         if saved.boot_id != boot_id or saved.saved.boot > now.boot:
             self._begin_new_boot(saved, now)
+        if self._grant is not None and self._renewal.due is None:
+            # A crash between storing the grant and saving that it is: the slot has it, no plan came with it.
+            self._renewal.due = now.boot + self._rng.uniform(0.0, CLEAN_START_SPREAD_S)
         self._end_told = self._held(now) is Held.ENDED
         initial = deserved(self._held(now)) if self._uses_oauth() else State.UNCONFIGURED
         self._machine = TokenMachine(initial)
