@@ -1,4 +1,4 @@
-"""The disk of the power rig, by a client that is not ours: what was flushed survives a cut, what was not may be gone."""
+"""The disk of the power rig, by a client that is not ours: what was flushed survives a cut, the rest may be gone."""
 
 from __future__ import annotations
 
