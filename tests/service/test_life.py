@@ -145,8 +145,8 @@ def test_it_stops_within_five_seconds_and_says_so(ready: Stack) -> None:
         followers.append(sock)
     asking = socket.socket(socket.AF_UNIX)
     asking.connect(str(ready.run / "admin.sock"))
-    head = b"POST /api/v1/token/refresh HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 14\r\n\r\n"
-    asking.sendall(head + b'{"force":true}')
+    head = b"POST /api/v1/token/refresh HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+    asking.sendall(head + b'Content-Length: 14\r\n\r\n{"force":true}')
     ready.wait(ready.microsoft.token_requests, lambda count: count >= 1, "the renewal")
     began = time.monotonic()
     assert ready.stop() == 0
