@@ -7,7 +7,7 @@
 - outage: the identity provider fails for six hours, half by 503 and half by silence.
 
 Promises: refresh requests per second (over ten seconds) stay under 3 × the steady mean, and every gateway is Valid
-again within thirty minutes.
+again within thirty minutes. With fewer gateways the window grows in proportion, so that chance weighs the same.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ from notifyd.core.snapshot import HeldGrant, Snapshot
 
 BUILD = Path(__file__).resolve().parents[2] / "build"
 HOUR, MINUTE = 3600.0, 60.0
+FULL_FLEET = 100_000
 WINDOW_S = 10.0
 SETTLED_S, BEGIN_S, AFTER_S = HOUR / 2, 1.5 * HOUR, 1.2 * HOUR
 WALL = 1_795_564_800.0
@@ -160,14 +161,19 @@ class Fleet:
                 self.at(start + 5.0, number, RefreshRequested("mail-waiting"))
 
 
-def rates(requests: list[float], begin: float, end: float) -> list[float]:
-    """Requests a second in each window of ten seconds."""
-    counts = [0] * int((end - begin) // WINDOW_S)
+def window_s(gateways: int) -> float:
+    """Seconds over which a rate is taken: ten for the full fleet."""
+    return WINDOW_S * FULL_FLEET / gateways
+
+
+def rates(requests: list[float], begin: float, end: float, window: float) -> list[float]:
+    """Requests a second in each window."""
+    counts = [0] * int((end - begin) // window)
     for moment in requests:
-        slot = int((moment - begin) // WINDOW_S)
+        slot = int((moment - begin) // window)
         if 0 <= slot < len(counts):
             counts[slot] += 1
-    return [count / WINDOW_S for count in counts]
+    return [count / window for count in counts]
 
 
 def power(gateways: int, seed: int) -> Result:
@@ -197,7 +203,8 @@ def outage(gateways: int, seed: int) -> Result:
 
 def _result(name: str, fleet: Fleet, begin: float, end: float, until: float, started: float) -> Result:
     steady = sum(SETTLED_S <= moment < begin for moment in fleet.requests) / (begin - SETTLED_S)
-    after = rates(fleet.requests, begin, until)
+    window = window_s(len(fleet.agents))
+    after = rates(fleet.requests, begin, until, window)
     valid = sorted((moment - end) / MINUTE for moment in fleet.valid_at if moment < float("inf"))
     return Result(
         name=name,
@@ -210,7 +217,7 @@ def _result(name: str, fleet: Fleet, begin: float, end: float, until: float, sta
         median_valid_min=valid[len(valid) // 2] if valid else float("inf"),
         never_valid=sum(moment == float("inf") for moment in fleet.valid_at),
         seconds=time.monotonic() - started,
-        rates=rates(fleet.requests, SETTLED_S, until),
+        rates=rates(fleet.requests, SETTLED_S, until, window),
     )
 
 
@@ -242,8 +249,9 @@ def _panel(result: Result, shift: int) -> str:
         height = y(factor * result.steady_mean)
         lines.append(f'<path d="M{LEFT} {height:.1f}h{WIDTH}" stroke="#999" stroke-dasharray="4 4"/>')
         lines.append(f'<text x="{LEFT - 6}" y="{height + 4:.1f}" text-anchor="end" fill="#555">{label}</text>')
-    for hour in range(1 + int(len(result.rates) * WINDOW_S // HOUR)):
-        x = LEFT + hour * HOUR / WINDOW_S * step
+    window = window_s(result.gateways)
+    for hour in range(1 + int(len(result.rates) * window // HOUR)):
+        x = LEFT + hour * HOUR / window * step
         lines.append(f'<text x="{x:.0f}" y="{shift + TOP + HEIGHT + 18}" text-anchor="middle">{hour} h</text>')
     lines.append(f'<polyline points="{points}" fill="none" stroke="#0b57d0" stroke-width="1.2"/>')
     return "".join(lines)
@@ -257,7 +265,7 @@ TITLES = {
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--gateways", type=int, default=100_000)
+    parser.add_argument("--gateways", type=int, default=FULL_FLEET)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(arguments)
     with ProcessPoolExecutor(2) as pool:

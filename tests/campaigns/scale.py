@@ -94,7 +94,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--waiting", type=int, default=50_000)
     parser.add_argument("--through", type=int, default=100_000)
-    parser.add_argument("--home", help="where to work; memory does not depend on the disk, so /dev/shm will do for that")
+    parser.add_argument("--home", help="where to work; for memory /dev/shm will do")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="scale-", dir=options.home) as home:
         path = Path(home) / "waiting.db"

@@ -16,10 +16,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 from notifyd.adapters.database import Database, migrate
 from notifyd.adapters.queue_values import (
+    INSERT,
     SCHEMA,
     STATES,
     Accepted,
@@ -37,7 +39,9 @@ from notifyd.adapters.queue_values import (
     pending,
     record_of,
 )
+from notifyd.adapters.reserve import RESERVE_BYTES, Reserve
 from notifyd.core.delivery import Result
+from notifyd.core.faults import StoreFull
 from notifyd.core.governor import DAY_S, Sent
 from notifyd.core.instant import Instant
 from notifyd.core.outbox import (
@@ -54,17 +58,9 @@ from notifyd.core.outbox import (
     judge,
 )
 
-__all__ = [
-    "Accepted",
-    "Busy",
-    "Job",
-    "KeyReused",
-    "MailQueue",
-    "QueueFull",
-    "QueueLimits",
-    "Submission",
-    "Waiting",
-]
+__all__ = ["Accepted", "Busy", "Job", "KeyReused", "MailQueue", "QueueFull", "QueueLimits", "Submission", "Waiting"]
+
+T = TypeVar("T")
 
 FINISHED = frozenset((MailState.SENT, MailState.FAILED))
 
@@ -73,14 +69,6 @@ KEEP_MARGIN_S = 60.0
 
 PRUNE_AT_ONCE = 50
 """Records dropped per finished mail at most: a lowered limit is reached step by step, no transaction gets long."""
-
-
-_INSERT = (
-    "INSERT INTO mail (seq, state, priority, due, deadline, kind, sender, recipients, subject, size, message_id,"
-    " created_at, submitter, idempotency_key, fingerprint, utf8, eight_bit)"
-    " VALUES (:seq, :state, :priority, :due, :deadline, :kind, :sender, :recipients, :subject, :size, :message_id,"
-    " :created_at, :submitter, :idempotency_key, :fingerprint, :utf8, :eight_bit)"
-)
 
 
 class MailQueue:
@@ -100,6 +88,8 @@ class MailQueue:
         self._now = now
         self._boot_id = boot_id
         migrate(connection, "mail", SCHEMA)
+        (_, _, file) = connection.execute("PRAGMA database_list").fetchone()
+        self._reserve = Reserve(Path(file).with_name("mail.reserve"))
         self._tag = self._identity()
         stored = self.document("clock") or {}
         self._clock = self._restored_clock(stored)
@@ -139,6 +129,8 @@ class MailQueue:
 
     def accept_all(self, submissions: Sequence[Submission]) -> list[Accepted | Exception]:
         """Accept several mails with one sync; each gets its id or the reason why not. Raises StoreFull, StoreFailed."""
+        if not self._reserve.take() and self._room_inside() < RESERVE_BYTES:
+            raise StoreFull("the disk is full")
         with self._change():
             return [self._insert(submission) for submission in submissions]
 
@@ -169,7 +161,7 @@ class MailQueue:
             "utf8": mail.utf8,
             "eight_bit": mail.eight_bit,
         }
-        self._db.execute(_INSERT, values)
+        self._db.execute(INSERT, values)
         self._db.execute("INSERT INTO mail_body VALUES (?, ?)", (seq, mail.raw))
         self._next_seq += 1
         self._delta[MailState.READY] += 1
@@ -208,6 +200,9 @@ class MailQueue:
 
     def take(self, seq: int, recipients: int) -> Job:
         """Mark a mail as being sent to at most so many of its pending recipients; durable when this returns."""
+        return self._surely(lambda: self._take(seq, recipients))
+
+    def _take(self, seq: int, recipients: int) -> Job:
         record, row = self._load(seq)
         raw = self._one("SELECT raw FROM mail_body WHERE seq = ?", seq)
         clock = self.clock()
@@ -234,6 +229,9 @@ class MailQueue:
 
     def finish(self, job: Job, result: Result, chance: Chance) -> tuple[MailRecord, Fate]:
         """Note what an attempt brought, decide what becomes of the mail, and drop the body when it is over."""
+        return self._surely(lambda: self._finish(job, result, chance))
+
+    def _finish(self, job: Job, result: Result, chance: Chance) -> tuple[MailRecord, Fate]:
         clock = self.clock()
         deadline, failures = self._db.execute(
             "SELECT deadline, failures FROM mail WHERE seq = ?", (job.seq,)
@@ -321,8 +319,8 @@ class MailQueue:
 
     def body(self, mail_id: str) -> bytes | None:
         """The message as accepted, while it is still needed."""
-        raw: bytes | None = self._one("SELECT raw FROM mail_body WHERE seq = ?", self._number(mail_id) or 0)
-        return raw
+        found: bytes | None = self._one("SELECT raw FROM mail_body WHERE seq = ?", self._number(mail_id) or 0)
+        return found
 
     def delete(self, mail_id: str) -> MailRecord | None:
         """Remove a mail and return what it was; None when there is none. Raises Busy while it is being sent."""
@@ -370,8 +368,6 @@ class MailQueue:
         """The greater share of the two bounds that is used, 0 to 1."""
         return max(self.waiting() / self._limits.max_mails, self._bytes / self._limits.max_bytes)
 
-    # --- what outlives a restart besides mail -------------------------------------------------------------------------
-
     def attempts(self) -> list[Sent]:
         """What counts against the server's limits, oldest first; one cut off by a crash counts as ending now."""
         rows = self._db.execute("SELECT powered, recipients FROM mail_attempt ORDER BY powered, seq")
@@ -386,8 +382,6 @@ class MailQueue:
         """Replace or (None) drop such a document."""
         with self._db.transaction():
             self._put(name, document)
-
-    # --- inside -----------------------------------------------------------------------------------------------------
 
     def _restored_clock(self, stored: Mapping[str, Any]) -> QueueClock:
         """The clocks as saved, moved on by what the mails themselves prove to have passed since.
@@ -435,6 +429,19 @@ class MailQueue:
             raise
         self._counts.update(self._delta)
         self._bytes += self._delta_bytes
+
+    def _surely(self, change: Callable[[], T]) -> T:
+        """A change that lets mail out: on a full disk it gets the reserve."""
+        try:
+            return change()
+        except StoreFull:
+            if not self._reserve.give_up():
+                raise
+            return change()
+
+    def _room_inside(self) -> int:
+        """Bytes that the database can reuse without growing."""
+        return int(self._one("PRAGMA freelist_count") * self._one("PRAGMA page_size"))
 
     def _move(self, before: MailState, after: MailState) -> None:
         self._delta[before] -= 1

@@ -121,6 +121,13 @@ STATES: Mapping[Fate, MailState] = {
     Fate.LATER: MailState.DEFERRED,
 }
 
+INSERT = (
+    "INSERT INTO mail (seq, state, priority, due, deadline, kind, sender, recipients, subject, size, message_id,"
+    " created_at, submitter, idempotency_key, fingerprint, utf8, eight_bit)"
+    " VALUES (:seq, :state, :priority, :due, :deadline, :kind, :sender, :recipients, :subject, :size, :message_id,"
+    " :created_at, :submitter, :idempotency_key, :fingerprint, :utf8, :eight_bit)"
+)
+
 _PENDING = RecipientState.PENDING.value
 
 
