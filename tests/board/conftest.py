@@ -100,26 +100,49 @@ def _lab_environment() -> Environment:
     return environment
 
 
+@pytest.fixture(name="microsoft", scope="session")
+def _microsoft(board: Board, lab_environment: Environment) -> Iterator[Microsoft]:
+    """One simulator on the WAN for every unit of the session."""
+    folder = ARTEFACTS / "microsoft"
+    shutil.rmtree(folder, ignore_errors=True)
+    uri = f"https://{Unit(board, lab_environment, folder).lan_address}/cgi-bin/msoauth2.cgi"
+    with running_microsoft(folder, lab_environment.wires["wan"].host, [uri]) as microsoft:
+        yield microsoft
+
+
+SHARED: list[Lab] = []
+
+
 @pytest.fixture(name="lab", scope="session")
-def _lab(board: Board, lab_environment: Environment) -> Iterator[Lab]:
+def _lab(board: Board, lab_environment: Environment, microsoft: Microsoft) -> Iterator[Lab]:
     folder = ARTEFACTS / "session"
     shutil.rmtree(folder, ignore_errors=True)
     unit = Unit(board, lab_environment, folder)
-    uri = f"https://{unit.lan_address}/cgi-bin/msoauth2.cgi"
-    with running_microsoft(folder / "m365", lab_environment.wires["wan"].host, [uri]) as microsoft:
-        try:
-            boot = timed_boot(unit)
-            microsoft.install(unit)
-            unit.state = State.BOOTED
-            unit.wait_ready()
-            lab = Lab(unit, microsoft, lab_environment, folder, boot, newest_cursor(unit))
-            lab.figures["savevm_s"] = unit.snapshot("ready")
-            yield lab
-        except (LabFailed, GuestSilent):
-            unit.collect(folder / "failure")
-            raise
-        finally:
-            unit.power_off()
+    try:
+        boot = timed_boot(unit)
+        microsoft.install(unit)
+        unit.state = State.BOOTED
+        unit.wait_ready()
+        lab = Lab(unit, microsoft, lab_environment, folder, boot, newest_cursor(unit))
+        lab.figures["savevm_s"] = unit.snapshot("ready")
+        SHARED.append(lab)
+        yield lab
+    except (LabFailed, GuestSilent):
+        unit.collect(folder / "failure")
+        raise
+    finally:
+        SHARED.clear()
+        unit.power_off()
+
+
+@pytest.fixture(name="alone", scope="module")
+def _alone() -> Iterator[None]:
+    """For tests with a unit of their own: the shared one sleeps meanwhile, since both would share two processors."""
+    for lab in SHARED:
+        lab.unit.machine.control().command("stop")
+    yield
+    for lab in SHARED:
+        lab.unit.machine.control().command("cont")
 
 
 def timed_boot(unit: Unit, **start: Any) -> dict[str, float]:

@@ -13,7 +13,8 @@ import pytest
 
 from qemu.image.board import Board
 from qemu.lab.environment import Environment
-from tests.board.conftest import ARTEFACTS, Lab
+from qemu.lab.microsoft import Microsoft
+from tests.board.conftest import ARTEFACTS
 from tests.board.power import PowerRig
 
 CUTS = int(os.environ.get("NOTIFYD_CUTS", "3"))
@@ -24,18 +25,16 @@ pytestmark = [pytest.mark.qemu, pytest.mark.timeout(1200 + 200 * CUTS)]
 
 
 @pytest.fixture(name="rig", scope="module")
-def _rig(board: Board, lab_environment: Environment, lab: Lab) -> Iterator[PowerRig]:
-    lab.unit.machine.control().command("stop")  # the shared unit sleeps: two would share the same two processors
+def _rig(board: Board, lab_environment: Environment, microsoft: Microsoft, alone: None) -> Iterator[PowerRig]:
     rig = PowerRig(
-        board, lab_environment, lab.microsoft, ARTEFACTS / "power", seed=int(os.environ.get("NOTIFYD_SEED", "1"))
+        board, lab_environment, microsoft, ARTEFACTS / "power", seed=int(os.environ.get("NOTIFYD_SEED", "1"))
     )
     try:
-        lab.microsoft.control("POST", "/reset")
+        microsoft.control("POST", "/reset")
         rig.prepare()
         yield rig
     finally:
         rig.close()
-        lab.unit.machine.control().command("cont")
 
 
 def test_no_accepted_mail_and_no_grant_is_lost(rig: PowerRig) -> None:

@@ -17,8 +17,9 @@ from qemu.image.__main__ import write_bundle
 from qemu.image.board import Board
 from qemu.lab.agent import GuestError, GuestSilent
 from qemu.lab.environment import Environment
+from qemu.lab.microsoft import Microsoft
 from qemu.lab.strategy import IMAGE, State, Unit
-from tests.board.conftest import ARTEFACTS, Lab, timed_boot
+from tests.board.conftest import ARTEFACTS, timed_boot
 from tests.board.lan import Administrator
 
 pytestmark = [pytest.mark.qemu, pytest.mark.timeout(3000)]
@@ -43,25 +44,23 @@ def broken_bundle(target: Path) -> Path:
 
 
 @pytest.fixture(name="unit", scope="module")
-def _unit(board: Board, lab_environment: Environment, lab: Lab) -> Iterator[Unit]:
+def _unit(board: Board, lab_environment: Environment, microsoft: Microsoft, alone: None) -> Iterator[Unit]:
     """A signed-in unit with a queued mail and both bundles as disks."""
-    lab.unit.machine.control().command("stop")
     folder = ARTEFACTS / "slots"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     unit = Unit(board, lab_environment, folder)
     try:
-        lab.microsoft.control("POST", "/reset")
+        microsoft.control("POST", "/reset")
         timed_boot(unit, extra_disks=[UPGRADE, broken_bundle(folder / "broken.tar")])
-        lab.microsoft.install(unit)
+        microsoft.install(unit)
         unit.state = State.BOOTED
         unit.wait_ready()
-        Administrator(unit, lab.microsoft, folder).become_valid()
+        Administrator(unit, microsoft, folder).become_valid()
         yield unit
     finally:
         unit.collect(folder / "end")
         unit.power_off()
-        lab.unit.machine.control().command("cont")
 
 
 def state(unit: Unit) -> dict[str, Any]:
