@@ -159,7 +159,7 @@ class EventRing:
 
     def _begin(self) -> int:
         """Reserves ids for this run and returns the first: none that an earlier run used, stored or not."""
-        facts = dict(self._db.execute("SELECT name, value FROM facts"))
+        facts: dict[str, int] = dict(self._db.execute("SELECT name, value FROM facts"))
         if not self._is_new and not facts.get("clean"):
             self._look_for_damage()
         first = max(self.last_id + 1, facts.get("next_id", 1))
