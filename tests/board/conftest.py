@@ -35,6 +35,10 @@ KNOWN_JOURNAL = (
     r"sched_clock: ",
     r"clocksource: ",
     r"watchdog: ",
+    # lighttpd logs everything as an error, also that it took a renewed certificate; with a socket from systemd it then
+    # registers that socket once more, which the kernel answers with "exists".
+    r"lighttpd: \(server\.c\.\d+\) ",
+    r"lighttpd: \(fdevent_fdnode\.c\.\d+\) fdevent event_(set|del) failed on fd \d+: (File exists|No such file)",
 )
 
 

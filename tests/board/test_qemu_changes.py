@@ -55,7 +55,8 @@ def test_a_sign_in_in_flight_survives_an_address_change(ready: Lab) -> None:
     visit = person.browser.sign_in(begun.json()["authorize_url"])
     page = person.http.post(person.redirect_uri, data=visit.params, timeout=120)
     assert page.status_code == 200, page.text
-    assert person.status()["state"] == "Valid"
+    # Asked inside: the certificate is another one by now, and this person has imported the old one.
+    assert ready.unit.status()["state"] == "Valid"
 
 
 def test_a_vlan_of_the_lan_gets_a_listener_and_loses_it(ready: Lab, board: Board) -> None:
@@ -120,6 +121,7 @@ def test_a_frozen_loop_is_started_again(valid: Lab, journal: Journal) -> None:
 @pytest.mark.parametrize("year", ["1970-06-01", "2099-01-01"])
 def test_a_jumping_clock_costs_no_grant(valid: Lab, journal: Journal, year: str) -> None:
     """The wall clock jumps by decades and back: no mail expires, the grant stays, service is normal at the end."""
+    journal.allow(r"lighttpd: .*inactive/expired X509 certificate")
     unit = valid.unit
     unit.agent.check("date", "-u", "-s", f"{year} 00:00:00")
     accepted = unit.api("POST", "/api/v1/mail", {"to": "ops@contoso.example", "subject": year, "text": "a wrong clock"})
