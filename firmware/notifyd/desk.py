@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import pwd
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from notifyd.adapters.accounts import user_name
 from notifyd.adapters.clock import now
 from notifyd.adapters.queue import Busy, KeyReused, MailQueue, QueueFull
 from notifyd.api.access import Caller
@@ -178,10 +178,7 @@ def submitter_of(caller: Caller) -> str:
     """The administrator's login name, or the local user that the kernel names."""
     if caller.via_web:
         return caller.user
-    try:
-        return pwd.getpwuid(caller.peer.uid).pw_name
-    except KeyError:
-        return f"uid {caller.peer.uid}"
+    return user_name(caller.peer.uid)
 
 
 def _priority_of(kind: str) -> str:

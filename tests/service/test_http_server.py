@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from notifyd.adapters.accounts import group_id, user_name
 from notifyd.api import http
 from notifyd.api.http import BodyLimit, HttpServer
 from notifyd.api.sockets import SocketFailed, inherited_sockets, listening_socket
@@ -255,3 +256,13 @@ def _is_open(fd: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def test_names_come_from_the_systems_files(tmp_path: Path) -> None:
+    """passwd(5) and group(5): known ones by name, unknown ones named by number, damaged lines skipped."""
+    passwd, group = tmp_path / "passwd", tmp_path / "group"
+    passwd.write_text("root:x:0:0:root:/root:/bin/sh\nbroken\nmailer:x:970:970::/:/bin/false\n")
+    group.write_text("root:x:0:\nnotify-admin:x:971:admin\nodd:x:none:\n")
+    assert [user_name(uid, passwd) for uid in (0, 970, 5)] == ["root", "mailer", "uid 5"]
+    assert [group_id(name, group) for name in ("notify-admin", "odd", "none")] == [971, None, None]
+    assert (user_name(0, tmp_path / "absent"), group_id("root", tmp_path / "absent")) == ("uid 0", None)

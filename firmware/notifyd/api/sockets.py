@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import grp
 import os
 import socket
 import stat
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+
+from notifyd.adapters.accounts import group_id
 
 SD_LISTEN_FDS_START = 3
 MODE = 0o660
@@ -50,8 +51,10 @@ def listening_socket(path: Path, group: str, inherited: Mapping[str, socket.sock
         raise SocketFailed(f"cannot bind {path}: {error.strerror}") from error
     finally:
         os.umask(previous)
-    with suppress(KeyError, PermissionError):
-        os.chown(path, -1, grp.getgrnam(group).gr_gid, follow_symlinks=False)
+    gid = group_id(group)
+    if gid is not None:
+        with suppress(PermissionError):
+            os.chown(path, -1, gid, follow_symlinks=False)
     return sock
 
 
