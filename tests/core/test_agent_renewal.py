@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from notifyd.core.commands import CommitGrant, Refresh, WipeGrant
+from notifyd.core.commands import CancelSignins, CommitGrant, Refresh, WipeGrant
 from notifyd.core.events import (
     Failure,
     FailureKind,
@@ -473,7 +473,24 @@ def test_the_store_saying_that_the_grant_is_gone_is_believed() -> None:
     world.refresh_now(Failure(kind=FailureKind.STORE, error="no_grant"))
     assert world.state is State.APPLIED
     assert world.problem.code == "store.no-grant"
+    assert world.status.account is None
     assert world.agent.next_wakeup(world.now) is None
+    failed = world.events("token.store_failed")[0]
+    assert failed.fields["code"] == "store.no-grant"
+    assert world.events("token.forgotten")[0].fields["account"] == "gateway@contoso.example"
+    assert not world.saw(WipeGrant)
+
+
+def test_a_lost_grant_ends_what_was_begun_for_it() -> None:
+    """Sign-ins under way are cancelled with the reason, and an answer of before no longer counts."""
+    world = World().valid()
+    world.until_refresh()
+    world.start_signin("second")
+    generation = world.status.generation
+    world.refreshed(Failure(kind=FailureKind.STORE, error="no_grant"))
+    assert world.status.pending == 0
+    assert world.saw(CancelSignins) == [CancelSignins(("second",), "store")]
+    assert world.status.generation == generation + 1
 
 
 @pytest.mark.parametrize("result", [grant(expires_in=0), grant(expires_in=-5), grant(object_id="somebody-else")])

@@ -252,6 +252,7 @@ def test_the_number_of_outstanding_sign_ins_is_bounded() -> None:
     for number in range(40):
         world.start_signin(f"tab-{number}")
     assert world.status.pending == 16
+    assert world.saw(CancelSignins)[0] == CancelSignins(("tab-0",), "too-many")
     world.code_arrives("tab-0")
     assert not world.saw(Redeem)
     world.code_arrives("tab-39")
