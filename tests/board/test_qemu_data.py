@@ -40,7 +40,7 @@ def test_a_full_flash_refuses_mail_and_keeps_the_grant(valid: Lab, journal: Jour
 
 
 def test_an_ext4_error_makes_the_flash_read_only_and_the_page_stays(valid: Lab, journal: Journal) -> None:
-    """The kernel finds an error (errors=remount-ro): nothing is claimed to be accepted, the page is up, fsck repairs."""
+    """The kernel finds an error (errors=remount-ro): no mail is claimed accepted, the page is up, fsck repairs."""
     journal.allow(STORE_WORDS, r"EXT4-fs", r"notifyd\.service: ", r"Failed to start notifyd", r"notifyd: ")
     unit = valid.unit
     unit.agent.shell("echo test > /sys/fs/ext4/$(basename $(readlink -f /dev/disk/by-partlabel/data))/trigger_fs_error")
@@ -53,7 +53,8 @@ def test_an_ext4_error_makes_the_flash_read_only_and_the_page_stays(valid: Lab, 
     assert unit.lan_get("/")[0] == 200
     unit.agent.shell(
         "systemctl stop notifyd-admin.socket notifyd-callback.socket notifyd; umount /data; "
-        "e2fsck -fy /dev/disk/by-partlabel/data || [ $? -le 2 ]; mount /data 2>/dev/null || systemctl start data.mount; "
+        "e2fsck -fy /dev/disk/by-partlabel/data || [ $? -le 2 ]; "
+        "mount /data 2>/dev/null || systemctl start data.mount; "
         "systemctl reset-failed notifyd; systemctl start notifyd-admin.socket notifyd-callback.socket notifyd",
         timeout=300,
     )
