@@ -28,7 +28,8 @@ def reconcile(snapshot: Snapshot | None, slot: Slot | None, settings: Settings |
         return replace(snapshot, grant=None) if snapshot.grant is not None else snapshot
     if snapshot.grant is not None and snapshot.grant.obtained.wall == _obtained(slot).wall:
         return snapshot
-    if slot_identity(slot) != identity(settings) or int(slot.meta["generation"]) < snapshot.epoch:
+    if slot_identity(slot) != identity(settings):
+        # Whoever forgets a grant erases its slot first, so a slot of the same identity is never an outdated one.
         return replace(snapshot, grant=None)
     found = _held(slot, snapshot.grant)
     if slot.meta.get("boot_id") != snapshot.boot_id:
