@@ -55,12 +55,12 @@ WEAKER_SQLITE = """
 import re, sqlite3
 _connect = sqlite3.connect
 _weaker = lambda sql: re.sub(r'(?i)(synchronous\\s*=\\s*)(FULL|EXTRA|2|3)', r'\\1NORMAL', sql)
-class Weak(sqlite3.Connection):
-    def execute(self, sql, *rest): return super().execute(_weaker(sql), *rest)
-    def executescript(self, sql): return super().executescript(_weaker(sql))
 def connect(*arguments, **options):
-    options['factory'] = Weak
-    return _connect(*arguments, **options)
+    base = options.get('factory', sqlite3.Connection)
+    class Weak(base):
+        def execute(self, sql, *rest): return super().execute(_weaker(sql), *rest)
+        def executescript(self, sql): return super().executescript(_weaker(sql))
+    return _connect(*arguments, **{**options, 'factory': Weak})
 sqlite3.connect = connect
 """
 PLANT = """[Service]
