@@ -1,7 +1,7 @@
 """`make qemu`: the board's image with a LAN and a WAN, the simulated Microsoft 365 behind the WAN, and a console.
 
 The page is in the person's own browser through a port of the loopback; the serial console is this terminal, logged in
-as root by a credential of the machine's owner (Ctrl-A is not special here: leave with `poweroff`, or Ctrl-C).
+as root by a credential of the machine's owner. Leave with Ctrl-C, or `poweroff` on the console.
 """
 
 from __future__ import annotations

@@ -227,7 +227,7 @@ class Machine:
     def _console(self, setup: Setup) -> list[str]:
         """The serial console into a file (and to the terminal), and the agent's port."""
         if setup.console_to_terminal:
-            argv = ["-chardev", f"stdio,id=console,mux=off,signal=off,logfile={self.console}"]
+            argv = ["-chardev", f"stdio,id=console,mux=off,signal=on,logfile={self.console}"]
         else:
             argv = ["-chardev", f"file,id=console,path={self.console},append=on"]
         argv += ["-serial", "chardev:console"]
