@@ -25,7 +25,8 @@ from qemu.lab.microsoft import Microsoft, running_microsoft
 from qemu.lab.strategy import IMAGE, STARTING_KERNEL, State, Unit
 from tests.board.lan import Administrator
 
-ARTEFACTS = REPOSITORY / "build" / "qemu"
+# Two sessions at once need a folder each.
+ARTEFACTS = Path(os.environ.get("NOTIFYD_LAB_FOLDER", REPOSITORY / "build" / "qemu"))
 POLL_S = 0.2
 
 # Errors that QEMU's emulation of the board brings with it; each is known and says nothing about the gateway.
