@@ -88,6 +88,7 @@ def boot_id(unit: Unit) -> str:
     try:
         return unit.agent.check("cat", "/proc/sys/kernel/random/boot_id", timeout=5)
     except (GuestSilent, GuestError):
+        unit.agent.close()  # the port of before the restart: the next try opens it anew
         return ""
 
 
