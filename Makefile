@@ -15,8 +15,9 @@ unexport PYTHONDONTWRITEBYTECODE
 
 # Debian packages, by what needs them.
 APT_RUN := python3-venv lighttpd lighttpd-mod-openssl libpam-pwdfile libnss-wrapper
-APT_TEST := chromium strace spin iproute2 openssl procps
-APT_BENCH := nullmailer postfix
+APT_TEST := chromium strace iproute2 openssl procps nftables systemd
+APT_IMAGE := mmdebstrap squashfs-tools u-boot-tools device-tree-compiler kmod zstd cpio fdisk e2fsprogs systemd git
+APT_QEMU := qemu-system-arm qemu-utils u-boot-qemu nftables iproute2
 as_root := $(if $(filter 0,$(shell id -u)),,sudo)
 apt_install = $(as_root) apt-get update -qq && $(as_root) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends -o Dpkg::Options::=--force-confold $(1) >build/apt.log 2>&1 || { tail -20 build/apt.log >&2; exit 1; }
 
@@ -49,6 +50,16 @@ $(STAMPS)/sim: $(STAMPS)/venv requirements/sim.txt
 $(STAMPS)/dev: $(STAMPS)/sim requirements/dev.txt
 	@echo "Installing Python packages to test (locked by hash)"
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/dev.txt
+	@touch $@
+
+$(STAMPS)/apt-image: $(STAMPS)/apt-run
+	@if dpkg -s $(APT_IMAGE) >/dev/null 2>&1; then echo "Debian packages to build the image: present"; \
+	else echo "Installing Debian packages to build the image: $(APT_IMAGE)"; $(call apt_install,$(APT_IMAGE)); fi
+	@touch $@
+
+$(STAMPS)/apt-qemu: $(STAMPS)/apt-run
+	@if dpkg -s $(APT_QEMU) >/dev/null 2>&1; then echo "Debian packages to boot the image: present"; \
+	else echo "Installing Debian packages to boot the image: $(APT_QEMU)"; $(call apt_install,$(APT_QEMU)); fi
 	@touch $@
 
 # The two conflict as packages and would replace the machine's own logging: unpacked, not installed.
@@ -87,7 +98,7 @@ lint: $(STAMPS)/dev ## Style and types
 
 .PHONY: test
 test: setup lint ## Every test (the board's under QEMU: qemu-test)
-	@exec $(PY) -m pytest -m "not qemu and not campaign" --durations=15 $(ARGS)
+	@exec $(PY) -m pytest -m "not qemu and not campaign" -n 2 --dist loadfile --durations=15 $(ARGS)
 
 .PHONY: bench
 bench: setup ## Measure; results in build/bench.json
@@ -97,6 +108,30 @@ $(STAMPS)/mutation: $(STAMPS)/venv requirements/mutation.txt
 	@test -x build/venv-mutation/bin/python || $(PYTHON) -m venv build/venv-mutation
 	@build/venv-mutation/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/mutation.txt
 	@touch $@
+
+# ---- the board ----------------------------------------------------------------------------------------------------
+
+.PHONY: image-setup
+image-setup: $(STAMPS)/dev $(STAMPS)/apt-image ## Install what building the board's image needs
+
+.PHONY: qemu-setup
+qemu-setup: $(STAMPS)/dev $(STAMPS)/apt-qemu ## Install what booting the board's image needs
+
+.PHONY: image
+image: image-setup ## Build the board's image (ARGS: --refresh, --output DIR)
+	@exec $(PY) -m qemu.image $(ARGS)
+
+.PHONY: qemu
+qemu: image qemu-setup ## Boot the image with a LAN, a WAN and the simulated Microsoft 365
+	@exec $(PY) -m qemu.run
+
+.PHONY: qemu-test
+qemu-test: image qemu-setup $(STAMPS)/apt-test ## The board's tests under QEMU
+	@NOTIFYD_REQUIRE_QEMU=1 exec $(PY) -m pytest -s -m "qemu and not campaign" tests/board
+
+.PHONY: qemu-cuts
+qemu-cuts: image qemu-setup $(STAMPS)/apt-test ## Power cuts under load (CUTS=30)
+	@NOTIFYD_CUTS=$(or $(CUTS),30) exec $(PY) -m pytest -s -m qemu tests/board/test_qemu_power.py
 
 # ---- campaigns: long; CI runs a short sample of each within `make test` -------------------------------------------
 

@@ -37,11 +37,11 @@ STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;margin:12vh auto;max-width:36rem;padding:0 1.25rem}"
     "main{border:1px solid #8889;border-top:.4rem solid #a3141c;border-radius:.6rem;padding:1.25rem 1.5rem}"
     ".good{border-top-color:#17692f}h1{font-size:1.4rem;line-height:1.25;margin:0 0 .75rem}p{margin:0 0 .75rem}"
-    ".code{font-family:ui-monospace,monospace;overflow-wrap:anywhere}"
+    ".code{font-family:ui-monospace,monospace;overflow-wrap:anywhere}a{color:inherit}"
 )
 SCRIPT = "setTimeout(function(){window.close()},1200)"
 # The hashes of the two constants above, as the page's policy needs them; tests/cgi compares them.
-STYLE_HASH = "sha256-xocrqXxMpoBwrkuSmmgLcFsdSIt/pgEkqobIwUA5YHY="
+STYLE_HASH = "sha256-je9ynv7K9ldrHuaxo9jItAbhJ9x+OevtpqCFyM0BNO4="
 SCRIPT_HASH = "sha256-FRhcWxSTJzW9dSz2SyCK5Y41bFqAm9WcHzbjmajGjJs="
 
 

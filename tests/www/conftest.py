@@ -73,8 +73,9 @@ class Desk:
         return Client(self.gateway.run / "admin.sock").call(method, path, body)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """One Chromium a file: Playwright keeps an event loop running, and later files have loops of their own."""
     with administrator.chromium() as browser:
         yield browser
 
@@ -85,9 +86,9 @@ def shared_demo() -> Iterator[Demo]:
         yield demo
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def bare_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """A gateway where nothing was ever applied."""
+    """A gateway where nothing was ever applied; one a file, since a file may lock its account."""
     home = tmp_path_factory.mktemp("bare")
     with Gateway(home / "etc", home / "data", home / "run", free_port(), BARE_PASSWORD) as gateway:
         yield gateway
