@@ -47,6 +47,7 @@ class Lane:
     """One connection and the task that uses it. since: powered seconds at which its present mail began.
 
     fresh: the session has not sent anything yet, so that its end is the server's doing and not old age.
+    retired: its login no longer counts: not to be kept when what is in flight is done.
     """
 
     session: Session | None = None
@@ -57,6 +58,7 @@ class Lane:
     since: float = 0.0
     task: asyncio.Task[None] | None = None
     idle: asyncio.TimerHandle | None = None
+    retired: bool = False
 
     def serves(self, account: Account) -> bool:
         """Whether the open session can be used for this account."""
@@ -104,12 +106,20 @@ class Lanes:
     async def rest(self, lane: Lane, *, keep: bool) -> None:
         """A lane has nothing more to do now: keep its session for a while if it is good, wanted and allowed."""
         surplus = len(self._lanes) > self._allowed()
-        if not keep or surplus or lane.session is None or not lane.session.alive:
+        if not keep or surplus or lane.retired or lane.session is None or not lane.session.alive:
             if lane in self._lanes:
                 self._lanes.remove(lane)
             await lane.drop()
         else:
             lane.idle = asyncio.get_running_loop().call_later(IDLE_S, self._hang_up, lane)
+
+    def hang_up_idle(self) -> None:
+        """End sessions that only wait, the others when they have done: no login outlives its grant or settings."""
+        for lane in tuple(self._lanes):
+            lane.retired = True
+            if lane.idle is not None:
+                lane.idle.cancel()
+            self._hang_up(lane)
 
     def _hang_up(self, lane: Lane) -> None:
         if lane.busy or lane not in self._lanes:

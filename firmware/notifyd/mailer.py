@@ -154,6 +154,7 @@ class Mailer:
     def hold(self, problem: Problem) -> None:
         """The agent's HoldMail: nothing is sent and nothing ages until `release`."""
         self._hold(Reason.AGENT, problem)
+        self._lanes.hang_up_idle()
 
     def release(self) -> None:
         """The agent's ReleaseMail. A breaker stays: that the login works does not mean that its cause is gone."""
@@ -180,6 +181,7 @@ class Mailer:
         self._outage = _Outage()
         self._pace_known = False
         self._works = None
+        self._lanes.hang_up_idle()
         self._lift(Reason.LOGIN, Reason.ACCOUNT)
 
     def wake(self) -> None:

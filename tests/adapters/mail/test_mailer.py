@@ -46,6 +46,20 @@ async def test_one_connection_serves_many_mails(tmp_path: Path, account: Account
     assert exchange.world.log.counts["smtp.login"] == 1
 
 
+async def test_a_session_does_not_outlive_the_grant_that_opened_it(
+    tmp_path: Path, account: Account, exchange: ThreadedSimulator
+) -> None:
+    """A hold by the agent ends sessions that only wait: the next mail logs in anew."""
+    async with running_desk(tmp_path, account) as desk:
+        first = await desk.submit(mail(1))
+        await desk.becomes(first.id, SENT)
+        desk.mailer.hold(named("token.none", 0.0))
+        desk.mailer.release()
+        second = await desk.submit(mail(2))
+        await desk.becomes(second.id, SENT)
+    assert exchange.world.log.counts["smtp.login"] == 2
+
+
 async def test_alerts_go_before_reports_before_bulk(
     tmp_path: Path, account: Account, exchange: ThreadedSimulator
 ) -> None:
