@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 # Debian packages, by what needs them.
 APT_RUN := python3-venv lighttpd lighttpd-mod-openssl libpam-pwdfile libnss-wrapper
-APT_TEST := chromium strace iproute2 openssl procps nftables systemd
+APT_TEST := chromium libatomic1 strace iproute2 openssl procps nftables systemd
 APT_IMAGE := mmdebstrap squashfs-tools u-boot-tools device-tree-compiler kmod zstd cpio fdisk e2fsprogs systemd git
 APT_QEMU := qemu-system-arm qemu-utils u-boot-qemu nftables iproute2
 as_root := $(if $(filter 0,$(shell id -u)),,sudo)
