@@ -27,6 +27,7 @@ from notifyd.core.eventlog import Record
 from notifyd.core.rfc5424 import Origin, family, line_framed, octet_counted, rfc5424
 
 BATCH = 50  # records between two looks at the acknowledgements; bounds what may be sent twice
+TCP_ESTABLISHED = 1  # linux/tcp.h: the first member of struct tcp_info
 CONNECT_S = 10.0
 ACKNOWLEDGE_S = 15.0  # a peer that acknowledges nothing for so long is gone
 FIRST_RETRY_S, MAX_RETRY_S = 1.0, 300.0
@@ -123,9 +124,12 @@ class Forwarder:
 
 
 class _Connection:
-    """One way to a collector; `ended` when it is known to lead nowhere any more."""
+    """One way to a collector."""
 
-    ended = False
+    @property
+    def ended(self) -> bool:
+        """Whether it is known to lead nowhere any more."""
+        return False
 
     async def send(self, messages: list[bytes]) -> None:
         """Returns when the collector's side has all of it. Raises OSError when it may not."""
@@ -169,6 +173,7 @@ class _Stream(_Connection):
         self._writer = writer
         self._socket = writer.get_extra_info("socket")  # kept: a TLS transport forgets it when the connection ends
         self._frame = frame
+        self._read_out = False
         # A collector says nothing; what can be read is the end of the connection, known before the next record is lost.
         self._watch = asyncio.create_task(self._read_to_the_end(reader))
 
@@ -199,7 +204,8 @@ class _Stream(_Connection):
 
     async def close(self) -> None:
         self._watch.cancel()
-        self._writer.close()
+        if not self._writer.is_closing():  # a second close() makes Python 3.11.2's TLS transport forget its protocol
+            self._writer.close()
         with suppress(OSError, ssl.SSLError, TimeoutError, asyncio.CancelledError):
             async with asyncio.timeout(1):
                 await self._writer.wait_closed()
@@ -220,7 +226,16 @@ class _Stream(_Connection):
         with suppress(OSError, ssl.SSLError):
             while await reader.read(4096):
                 pass
-        self.ended = True
+        self._read_out = True
+
+    @property
+    def ended(self) -> bool:
+        """Also asked of the kernel: asyncio's TLS in Python 3.11.2 does not always pass the peer's end on."""
+        descriptor = self._socket.fileno()
+        if self._read_out or descriptor < 0:
+            return True
+        state: int = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+        return state != TCP_ESTABLISHED
 
 
 def tls_context(collector: Collector) -> ssl.SSLContext:
